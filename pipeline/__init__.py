@@ -1,0 +1,1 @@
+"""The server side: map, score, plan, linearise, fine-tune, collapse, report."""

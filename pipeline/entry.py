@@ -1,0 +1,19 @@
+"""The console script: a board without the server extra is told what to install."""
+
+import sys
+from importlib import import_module
+
+
+def main() -> None:
+    try:
+        command = import_module("pipeline.__main__")
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.split(".")[0] in {"pipeline", "profiles", "runtimes"}:
+            raise
+        print(
+            f"shoal: the command line needs the {e.name!r} package: pip install 'shoal[server]' "
+            "(a measuring device needs none of it: `python -m profiles.agent`)",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    command.main()

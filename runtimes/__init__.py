@@ -1,0 +1,1 @@
+"""Run an artifact on one SDK, all of them under one contract (`runtimes.base`)."""
