@@ -1,0 +1,150 @@
+"""Data sets by name, each in four separate splits that are the same in every run.
+
+Training fits the weights, calibration the stand-ins and the counters, validation chooses the
+plan, and the tables show test: no image of one split is in another, so that the figure reported
+is one that nothing was chosen by.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from pipeline import fashion_mnist
+from pipeline.progress import Reporter
+from pipeline.references import call, resolve
+from runtimes.errors import InputError
+
+NAMES = ("fashion-mnist", "digits")
+SPLITS = ("train", "calibration", "validation", "test")
+SHUFFLE_SEED = 20_170_828  # fixed: the splits do not change with the seed of the recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images as the network takes them, (n, channels, height, width) float32, and int64 labels."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    name: str
+    train: Split
+    calibration: Split
+    validation: Split
+    test: Split
+    num_classes: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)"""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+def cache_folder() -> Path:
+    """$SHOAL_CACHE, or `shoal` in the user's cache folder."""
+    if own := os.environ.get("SHOAL_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shoal"
+
+
+def load_dataset(
+    spec: str, *, cache: Path, reporter: Reporter, folders: Sequence[Path] = ()
+) -> Splits:
+    """The four splits of `fashion-mnist`, `digits` or the user's `package.module:function`."""
+    if spec == "fashion-mnist":
+        return _fashion_mnist(cache, reporter)
+    if spec == "digits":
+        return _digits(reporter)
+    if ":" in spec:
+        return _from_function(spec, folders)
+    close = get_close_matches(spec, NAMES, n=1)
+    raise InputError(
+        f"no data set named {spec!r}{f' (did you mean {close[0]}?)' if close else ''}; there are: "
+        f"{', '.join(NAMES)} and package.module:function"
+    )
+
+
+def _fashion_mnist(cache: Path, reporter: Reporter) -> Splits:
+    folder = fashion_mnist.locate(cache=cache, reporter=reporter)
+    images, labels, test_images, test_labels = fashion_mnist.read(folder)
+    parts = _parts(len(labels), train=53_000, calibration=2_000, validation=5_000)
+    train, calibration, validation = (
+        _split(images[part], labels[part], 255, 0.2860, 0.3530) for part in parts
+    )
+    test = _split(test_images, test_labels, 255, 0.2860, 0.3530)
+    return Splits("fashion-mnist", train, calibration, validation, test, num_classes=10)
+
+
+def _digits(reporter: Reporter) -> Splits:
+    found: Any = load_digits()
+    reporter.say(f"digits: scikit-learn's own, {len(found.target)} images")
+    parts = _parts(len(found.target), train=1_000, calibration=200, validation=200, test=397)
+    splits = [_split(found.images[part], found.target[part], 16, 0.305, 0.376) for part in parts]
+    return Splits("digits", *splits, num_classes=10)
+
+
+def _parts(total: int, **sizes: int) -> list[np.ndarray]:
+    order = np.random.default_rng(SHUFFLE_SEED).permutation(total)
+    return np.split(order, np.cumsum(list(sizes.values())))[: len(sizes)]
+
+
+def _split(images: np.ndarray, labels: np.ndarray, top: int, mean: float, spread: float) -> Split:
+    scaled = (images.astype(np.float32) / top - mean) / spread
+    return Split(torch.from_numpy(scaled)[:, None], torch.from_numpy(labels.astype(np.int64)))
+
+
+def _from_function(spec: str, folders: Sequence[Path]) -> Splits:
+    pairs = call(resolve(spec, folders=folders), {}, {})
+    if not isinstance(pairs, tuple | list) or len(pairs) != len(SPLITS):
+        raise InputError(
+            f"data set {spec!r} must return four (images, labels) pairs: {', '.join(SPLITS)}"
+        )
+    splits = [
+        _checked(pair, f"data set {spec!r}, {name}")
+        for pair, name in zip(pairs, SPLITS, strict=True)
+    ]
+    shapes = {tuple(split.images.shape[1:]) for split in splits}
+    if len(shapes) > 1:
+        raise InputError(f"data set {spec!r}: the splits differ in image shape: {sorted(shapes)}")
+    classes = int(max(split.labels.max() for split in splits)) + 1
+    return Splits(spec, *splits, num_classes=classes)
+
+
+def _checked(pair: Any, where: str) -> Split:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise InputError(f"{where}: not an (images, labels) pair but a {type(pair).__name__}")
+    try:
+        images, labels = torch.as_tensor(pair[0]), torch.as_tensor(pair[1])
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise InputError(f"{where}: images and labels must be arrays or tensors: {e}") from e
+    if images.ndim != 4 or not images.is_floating_point():
+        raise InputError(
+            f"{where}: images are {images.dtype} {tuple(images.shape)}, and must be floats as the "
+            "network takes them, (n, channels, height, width)"
+        )
+    if not torch.isfinite(images).all():
+        raise InputError(f"{where}: some pixels are NaN or infinite")
+    if labels.is_floating_point() or labels.is_complex() or labels.shape != images.shape[:1]:
+        raise InputError(
+            f"{where}: labels are {labels.dtype} {tuple(labels.shape)}, and must be one whole "
+            f"number for each of the {len(images)} images"
+        )
+    if len(labels) == 0 or int(labels.min()) < 0:
+        raise InputError(f"{where}: it is empty or has a label below 0")
+    return Split(images.float().contiguous(), labels.long())
