@@ -157,6 +157,7 @@ def _apt(kept: Path) -> Path:
         try:
             _run(["apt-get", "download", PACKAGE], folder)
         except SourceFailed:  # a fresh machine has no package lists: fetch some of our own
+            (folder / "lists/partial").mkdir(parents=True)
             own = ["-o", f"Dir::State::Lists={folder / 'lists'}", "-o", "APT::Sandbox::User="]
             _run(["apt-get", *own, "update"], folder)
             _run(["apt-get", *own, "download", PACKAGE], folder)
