@@ -1,0 +1,248 @@
+"""What the user asks for: one TOML file, every key documented, an unknown one refused.
+
+    shoal compress my.toml          the user's own
+    shoal compress --recipe digits  a built-in one (pipeline/recipes/)
+
+`shoal schema recipe` prints all of it as a JSON schema. A mistake is one line that names the key,
+its value and what was possible.
+"""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
+
+from profiles.budget import Budget, parse_budget
+from runtimes.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BUILT_IN_FOLDER = Path(__file__).parent / "recipes"
+DEFAULT = "fashion-mnist"
+
+
+def _budget(value: Any) -> Budget:
+    return value if isinstance(value, Budget) else parse_budget(str(value))
+
+
+Limit = Annotated[
+    Budget,
+    BeforeValidator(_budget),
+    PlainSerializer(lambda budget: budget.text),
+    WithJsonSchema({"type": "string", "examples": ["5ms", "350us", "0.6x"]}),
+]
+Kernels = Annotated[tuple[int, ...], Field(strict=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Table(BaseModel):
+    """The rules of every table: types are not converted, an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelTable(Table):
+    spec: str = Field(
+        description="resnet18, vgg8, mobilenetv2-half, torchvision:NAME, or "
+        "package.module:function of your own that returns a torch.nn.Module"
+    )
+    options: dict[str, Any] = Field(
+        default={}, description="further arguments of the model, such as width"
+    )
+    checkpoint: Annotated[Path, Field(strict=False)] | None = Field(
+        default=None,
+        description="trained weights of your own (a state dict, loaded with weights_only), "
+        "relative to the recipe; without it the network is trained",
+    )
+
+
+class DataTable(Table):
+    dataset: str = Field(
+        description="fashion-mnist, digits, or package.module:function of your own that returns "
+        "four (images, labels) pairs: train, calibration, validation, test"
+    )
+
+
+class TrainTable(Table):
+    epochs: int = Field(default=6, ge=1, description="passes over the training images")
+    batch_size: int = Field(default=128, ge=1, description="images in a step")
+    learning_rate: float = Field(
+        default=0.1, gt=0, description="the peak of the one-cycle schedule"
+    )
+    weight_decay: float = Field(default=5e-4, ge=0, description="of SGD")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD (Nesterov's)")
+    flip: bool = Field(default=False, description="mirror half of the images left to right")
+
+
+class FinetuneTable(TrainTable):
+    epochs: int = Field(default=4, ge=1, description="passes over the training images")
+    learning_rate: float = Field(
+        default=0.02, gt=0, description="the peak of the one-cycle schedule"
+    )
+    distillation: float = Field(
+        default=0.5, ge=0, le=1, description="weight of the dense network's outputs in the loss"
+    )
+    temperature: float = Field(default=2.0, gt=0, description="that softens those outputs")
+
+
+class CalibrationTable(Table):
+    images: int = Field(
+        default=2000, ge=1, description="how many images of the calibration split are used"
+    )
+
+
+class PlanTable(Table):
+    criterion: str = Field(
+        default="residual", description="which activations matter least: a file of criteria/"
+    )
+    kernels: Kernels = Field(
+        default=(3, 1), description="kernel sizes that a segment may be refitted to"
+    )
+    max_kernel: int = Field(
+        default=7, ge=1, description="the largest kernel that an exact merge may grow to"
+    )
+    max_rounds: int = Field(
+        default=5, ge=1, description="how often to plan, build, measure and correct at most"
+    )
+    rounds: int = Field(default=12, ge=6, description="paired rounds of each measurement")
+    accuracy_floor: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="least validation accuracy of the result, a fraction; below it the verdict "
+        "is FAIL",
+    )
+
+    @field_validator("kernels")
+    @classmethod
+    def _odd(cls, kernels: tuple[int, ...]) -> tuple[int, ...]:
+        if not kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
+            raise ValueError("write odd sizes, such as [3, 1]")
+        return kernels
+
+
+class TargetTable(Table):
+    name: str = Field(description="a known target; `shoal targets` lists them")
+    budget: Limit = Field(description="upper limit of the median latency: 5ms, 350us or 0.6x")
+
+
+class Recipe(Table):
+    name: str = Field(description="names the job, and its folder if `out` is not given")
+    seed: int = Field(default=0, ge=0, description="of every random choice in the job")
+    out: str | None = Field(
+        default=None, description="the workspace; shoal-runs/<name> if not given"
+    )
+    model: ModelTable = Field(description="the dense network")
+    data: DataTable = Field(description="the images that it is trained and judged on")
+    train: TrainTable = Field(default=TrainTable(), description="how the dense network is trained")
+    calibration: CalibrationTable = Field(
+        default=CalibrationTable(), description="the images behind scores and stand-ins"
+    )
+    plan: PlanTable = Field(default=PlanTable(), description="how the network is made shallow")
+    finetune: FinetuneTable = Field(
+        default=FinetuneTable(), description="how the shallow network is repaired"
+    )
+    targets: Annotated[tuple[TargetTable, ...], Field(strict=False)] = Field(
+        description="the devices whose budgets must be met, one [[targets]] for each"
+    )
+    verify: Names = Field(
+        default=("x86-openvino",),
+        description="further targets that the result is run and measured on",
+    )
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @field_validator("name")
+    @classmethod
+    def _one_folder(cls, name: str) -> str:
+        if not name or "/" in name or name.startswith("."):
+            raise ValueError("write a name that can be a folder's, such as my-network")
+        return name
+
+    @field_validator("targets")
+    @classmethod
+    def _once(cls, targets: tuple[TargetTable, ...]) -> tuple[TargetTable, ...]:
+        names = [target.name for target in targets]
+        if not names:
+            raise ValueError("write at least one [[targets]] with a name and a budget")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is there twice: one device has one budget")
+        return targets
+
+    @property
+    def folder(self) -> Path:
+        """Where the recipe is: its checkpoint and its own modules are searched there."""
+        return self._folder
+
+    @property
+    def workspace(self) -> Path:
+        return Path(self.out) if self.out else Path("shoal-runs") / self.name
+
+
+def built_in() -> list[str]:
+    return sorted(path.stem for path in BUILT_IN_FOLDER.glob("*.toml"))
+
+
+def load_recipe(path_or_name: Path | str = DEFAULT) -> Recipe:
+    """The recipe in the file, or the built-in one of that name."""
+    path = Path(path_or_name)
+    if str(path_or_name) in built_in() and not path.is_file():
+        path = BUILT_IN_FOLDER / f"{path_or_name}.toml"
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        close = get_close_matches(str(path_or_name), built_in(), n=1)
+        raise InputError(
+            f"there is no recipe {str(path_or_name)!r}: no such file, and the built-in ones are "
+            f"{', '.join(built_in())}{f' (did you mean {close[0]}?)' if close else ''}"
+        ) from e
+    except OSError as e:
+        raise InputError(f"recipe {str(path)!r} cannot be read: {e.strerror}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise InputError(f"recipe {str(path)!r} is not TOML: {e}") from e
+    try:
+        recipe = Recipe.model_validate(settings)
+    except ValidationError as e:
+        complaints = "; ".join(_complaint(error) for error in e.errors())
+        raise InputError(f"recipe {str(path)!r}: {complaints}") from e
+    recipe._folder = path.resolve().parent
+    return recipe
+
+
+def _complaint(error: Any) -> str:
+    *parents, key = error["loc"]
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _keys(parents)
+        close = get_close_matches(str(key), known, n=1)
+        nearest = f"; did you mean {close[0]!r}?" if close else ""
+        return f"unknown key {where!r}{nearest} (known: {', '.join(known)})"
+    if error["type"] == "missing":
+        return f"key {where!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    shown = repr(error["input"])
+    return f"{where} = {shown if len(shown) < 80 else shown[:77] + '...'}: {message}"
+
+
+def _keys(parents: list[str | int]) -> list[str]:
+    tables = {"model": ModelTable, "data": DataTable, "train": TrainTable}
+    tables |= {"calibration": CalibrationTable, "plan": PlanTable, "finetune": FinetuneTable}
+    tables |= {"targets": TargetTable}
+    return list((tables[str(parents[0])] if parents else Recipe).model_fields)

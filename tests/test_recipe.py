@@ -1,0 +1,146 @@
+"""A recipe says what is wrong with it in one line that names the key, the value and the fix."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from pipeline.recipe import Recipe, Table, built_in, load_recipe
+from profiles.target import find_target
+from runtimes.errors import InputError
+
+LEAST = """
+name = "mine"
+[model]
+spec = "vgg8"
+[data]
+dataset = "digits"
+[[targets]]
+name = "x86-cpu"
+budget = "5ms"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_built_in_recipes_are_there():
+    assert built_in() == ["digits", "fashion-mnist"]
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_built_in_recipe_loads_and_names_known_targets(name):
+    recipe = load_recipe(name)
+
+    assert recipe.name == name
+    assert [find_target(n).name for n in (*(t.name for t in recipe.targets), *recipe.verify)]
+
+
+def test_default_recipe_is_the_main_job():
+    recipe = load_recipe()
+
+    assert (recipe.model.spec, recipe.model.options) == ("resnet18", {"width": 16})
+    assert recipe.data.dataset == "fashion-mnist"
+    assert [(t.name, t.budget.ratio) for t in recipe.targets] == [("x86-cpu", 0.6)]
+
+
+def test_what_is_left_out_has_its_default(tmp_path):
+    recipe = load_recipe(write(tmp_path, LEAST))
+
+    assert recipe.plan.kernels == (3, 1)
+    assert recipe.verify == ("x86-openvino",)
+    assert recipe.workspace == Path("shoal-runs/mine")
+
+
+def test_recipe_knows_the_folder_that_it_is_in(tmp_path):
+    assert load_recipe(write(tmp_path, LEAST)).folder == tmp_path
+
+
+def test_file_wins_over_the_built_in_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / "digits").write_text(LEAST)
+    monkeypatch.chdir(tmp_path)
+
+    assert load_recipe("digits").name == "mine"
+
+
+def test_recipe_becomes_json_with_the_budget_as_it_was_written(tmp_path):
+    recipe = load_recipe(write(tmp_path, LEAST))
+
+    assert recipe.model_dump(mode="json")["targets"] == [{"name": "x86-cpu", "budget": "5ms"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sede = 1" + LEAST, "unknown key 'sede'; did you mean 'seed'"),
+        (LEAST + "[plan]\nmax_kernle = 5", "'plan.max_kernle'; did you mean 'max_kernel'"),
+        (LEAST + "[plan]\nzzz = 5", r"unknown key 'plan.zzz' \(known: criterion, kernels"),
+        (LEAST + "bugdet = '6ms'", "'targets.0.bugdet'; did you mean 'budget'"),
+        (LEAST.replace("5ms", "5 parsecs"), "targets.0.budget = '5 parsecs': .* is not a time"),
+        (LEAST.replace('"5ms"', "5"), "targets.0.budget = 5: budget '5' is not a time"),
+        (LEAST.replace('budget = "5ms"', ""), "key 'targets.0.budget' is missing"),
+        (LEAST.replace('spec = "vgg8"', ""), "key 'model.spec' is missing"),
+        (LEAST[: LEAST.index("[[")], "key 'targets' is missing"),
+        (LEAST.replace("mine", "a/b"), "name = 'a/b': write a name that can be a folder's"),
+        (LEAST + LEAST[LEAST.index("[[") :], "x86-cpu is there twice"),
+        (LEAST + "[train]\nepochs = '6'", "train.epochs = '6': .* valid integer"),
+        (LEAST + "[train]\nepochs = 0", "train.epochs = 0: .* greater than or equal to 1"),
+        (LEAST + "[plan]\nkernels = [2]", r"plan.kernels = \[2\]: write odd sizes"),
+        (LEAST + "[finetune]\ndistillation = 2", "finetune.distillation = 2: .* less than"),
+        ("targets = []" + LEAST[: LEAST.index("[[")], r"targets = \[\]: write at least one"),
+        ("seed == 1", "is not TOML"),
+    ],
+)
+def test_bad_recipe_is_one_line_that_names_the_key(tmp_path, text, says):
+    path = write(tmp_path, text)
+
+    with pytest.raises(InputError, match=says) as caught:
+        load_recipe(path)
+
+    assert str(caught.value).startswith(f"recipe '{path}'")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_mistake_is_named_at_once(tmp_path):
+    with pytest.raises(InputError, match=r"budget' is missing; unknown key 'sede'"):
+        load_recipe(write(tmp_path, "sede = 1" + LEAST.replace('budget = "5ms"', "")))
+
+
+def test_recipe_that_is_nowhere_names_the_built_in_ones():
+    with pytest.raises(InputError, match=r"digits, fashion-mnist \(did you mean digits"):
+        load_recipe("digitz")
+
+
+def test_folder_is_no_recipe(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        load_recipe(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_no_recipe(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(InputError, match="is not TOML"):
+        load_recipe(path)
+
+
+def tables(table: type[BaseModel]):
+    yield table
+    for below in table.__subclasses__():
+        yield from tables(below)
+
+
+@pytest.mark.parametrize("table", list(tables(Table)), ids=lambda table: table.__name__)
+def test_every_key_is_documented(table):
+    undocumented = [name for name, field in table.model_fields.items() if not field.description]
+
+    assert undocumented == []
+
+
+def test_schema_of_the_recipe_can_be_published():
+    schema = Recipe.model_json_schema()
+
+    assert schema["$defs"]["TargetTable"]["properties"]["budget"]["type"] == "string"
