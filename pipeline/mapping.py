@@ -1,0 +1,317 @@
+"""ONNX graph -> sites, segments, options: which activations can shorten the network.
+
+A segment is a maximal chain operator, site or glue, operator ... between two barriers. An option
+replaces a span of consecutive operators by one: `merge` with the kernel that the span really has,
+its padding moved to the front, `refit` with a smaller kernel about the same centre. A shortcut
+around the whole segment goes into the kernel of a span that covers all of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from pipeline.chains import Terrain, Walk, walk
+from pipeline.constants import sole_consumer
+from pipeline.geometry import Geometry, shortcut_tap
+from pipeline.loading import load_model
+from pipeline.operators import Operator, read_operator
+from pipeline.sites import Site, find_sites
+from pipeline.spans import refit_geometries, span_geometry
+
+__all__ = ["Map", "Operator", "Option", "Refusal", "Segment", "Shortcut", "Site", "load_model"]
+
+MAX_KERNEL = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """What is added to a segment's output: its own input, or a 1x1 projection of it."""
+
+    kind: str
+    add: str
+    operator: Operator | None
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One operator in place of `segment.operators[first : last + 1]`."""
+
+    id: str
+    segment: str
+    kind: str
+    first: int
+    last: int
+    absorbs_shortcut: bool
+    sites: tuple[str, ...]
+    geometry: Geometry
+    pooled: bool
+    border: str
+    macs: int
+    macs_before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`gaps[i]` is the site between operators i and i + 1, or None where there is none."""
+
+    id: str
+    input: str
+    output: str
+    nodes: tuple[str, ...]
+    sites: tuple[str, ...]
+    operators: tuple[Operator, ...]
+    gaps: tuple[str | None, ...]
+    glue: tuple[tuple[str, ...], ...]
+    shortcut: Shortcut | None
+    macs: int
+    options: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A site that no option removes, and the fact that forbids it."""
+
+    site: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """`depth`: operators with weights on the longest path; `macs`: for one sample."""
+
+    sites: tuple[Site, ...]
+    segments: tuple[Segment, ...]
+    refusals: tuple[Refusal, ...]
+    operators: tuple[Operator, ...]
+    macs: int
+    depth: int
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        return tuple(option for segment in self.segments for option in segment.options)
+
+
+def map_model(model: ir.Model, *, max_kernel: int = MAX_KERNEL) -> Map:
+    """Everything that can be replaced in the model, and why the rest cannot."""
+    sites = find_sites(model)
+    operators = {
+        node: operator for node in model.graph if (operator := read_operator(node)) is not None
+    }
+    terrain = Terrain(
+        nodes={node.name or "": node for node in model.graph},
+        operators=operators,
+        sites={site.input: site for site in sites},
+    )
+    walks = {operator.node: walk(node.outputs[0], terrain) for node, operator in operators.items()}
+    found = [_segment(chain, walks, terrain) for chain in _chains(operators.values(), walks)]
+    named = _with_ids([s for s in found if len(s.operators) > 1 or s.shortcut])
+    segments = tuple(replace(s, options=_options(s, max_kernel)) for s in named)
+    home = {site: segment.id for segment in segments for site in segment.sites}
+    return Map(
+        sites=tuple(replace(site, segment=home.get(site.id)) for site in sites),
+        segments=segments,
+        refusals=_refusals(sites, segments, walks, terrain, max_kernel),
+        operators=tuple(operators.values()),
+        macs=sum(operator.macs for operator in operators.values()),
+        depth=depth_of(model),
+    )
+
+
+def depth_of(model: ir.Model) -> int:
+    """Operators with weights on the longest path."""
+    depth: dict[ir.Value, int] = {}
+    for node in model.graph:
+        before = max((depth.get(v, 0) for v in node.inputs if v is not None), default=0)
+        after = before + (read_operator(node) is not None or node.op_type == "ConvTranspose")
+        depth.update(dict.fromkeys(node.outputs, after))
+    return max((depth.get(value, 0) for value in model.graph.outputs), default=0)
+
+
+def _chains(operators: Iterable[Operator], walks: dict[str, Walk]) -> list[list[Operator]]:
+    reached = {w.reached.node for w in walks.values() if w.reached}
+    chains = []
+    for operator in operators:
+        if operator.node in reached:
+            continue
+        chain = [operator]
+        while following := walks[chain[-1].node].reached:
+            chain.append(following)
+        chains.append(chain)
+    return chains
+
+
+def _segment(chain: list[Operator], walks: dict[str, Walk], terrain: Terrain) -> Segment:
+    gaps = [walks[operator.node] for operator in chain[:-1]]
+    last = walks[chain[-1].node]
+    chain = [
+        replace(operator, output=walks[operator.node].tail_end.name or "") for operator in chain
+    ]
+    nodes = [operator.node for operator in chain]
+    nodes += [node.name or "" for gap in gaps for node in gap.nodes]
+    nodes += [node.name or "" for node in last.tail]
+    shortcut = _shortcut(chain, last.tail_end, walks, terrain)
+    if shortcut:
+        nodes.append(shortcut.add)
+        if shortcut.operator:
+            nodes.append(shortcut.operator.node)
+    sites = tuple(gap.site.id if gap.site else None for gap in gaps)
+    projection = shortcut.operator.macs if shortcut and shortcut.operator else 0
+    return Segment(
+        id="",
+        input=chain[0].input,
+        output=shortcut.output if shortcut else last.tail_end.name or "",
+        nodes=tuple(nodes),
+        sites=tuple(site for site in sites if site),
+        operators=tuple(chain),
+        gaps=sites,
+        glue=tuple(gap.glue for gap in gaps),
+        shortcut=shortcut,
+        macs=sum(operator.macs for operator in chain) + projection,
+    )
+
+
+def _shortcut(
+    chain: list[Operator], end: ir.Value, walks: dict[str, Walk], terrain: Terrain
+) -> Shortcut | None:
+    """The Add that closes the segment onto its own input, directly or through a projection."""
+    add = sole_consumer(end)
+    if add is None or add.op_type != "Add":
+        return None
+    other = add.inputs[1] if add.inputs[0] is end else add.inputs[0]
+    if other is None or other.shape != end.shape:
+        return None
+    if other.name == chain[0].input:
+        return Shortcut("identity", add.name or "", None, add.outputs[0].name or "")
+    for operator in terrain.operators.values():
+        if operator.input != chain[0].input or walks[operator.node].tail_end is not other:
+            continue
+        single = len(other.uses()) == 1 and not other.is_graph_output()
+        if single and operator is not chain[0] and all(k == 1 for k in operator.geometry.kernel):
+            lesser = len(chain) > 1 or any(k > 1 for k in chain[0].geometry.kernel)
+            if lesser and not operator.geometry.padded:
+                projection = replace(operator, output=other.name or "")
+                return Shortcut("projection", add.name or "", projection, add.outputs[0].name or "")
+    return None
+
+
+def _with_ids(segments: list[Segment]) -> list[Segment]:
+    """The module path that the operators share, where that is the segment's alone."""
+    prefixes = [_common_path([o.scope for o in segment.operators]) for segment in segments]
+    count = Counter(prefixes)
+    named = []
+    for segment, prefix in zip(segments, prefixes, strict=True):
+        first, last = segment.operators[0].scope, segment.operators[-1].scope
+        unique = prefix and count[prefix] == 1
+        named.append(replace(segment, id=prefix if unique else f"{first}..{last}"))
+    return named
+
+
+def _common_path(paths: list[str]) -> str:
+    split = [path.split(".") for path in paths]
+    common = []
+    for parts in zip(*split, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)
+
+
+def _options(segment: Segment, max_kernel: int) -> tuple[Option, ...]:
+    options = []
+    count = len(segment.operators)
+    for first in range(count):
+        for last in range(first, count):
+            whole = (first, last) == (0, count - 1)
+            if last > first or (whole and segment.shortcut):
+                options += _span_options(segment, first, last, max_kernel)
+    return tuple(options)
+
+
+def _span_options(segment: Segment, first: int, last: int, max_kernel: int) -> list[Option]:
+    operators = segment.operators[first : last + 1]
+    merged = span_geometry(operators, segment.glue[first:last])
+    if isinstance(merged, str):
+        return []
+    sites = tuple(site for site in segment.gaps[first:last] if site)
+    shortcut = segment.shortcut if len(operators) == len(segment.operators) else None
+    pooled = any("pool" in glue for glue in segment.glue[first:last])
+    moved = any(operator.geometry.padded for operator in operators[1:])
+    macs_before = sum(operator.macs for operator in operators)
+    choices = [("merge", merged)] if max(merged.kernel, default=1) <= max_kernel else []
+    choices += [("refit", geometry) for geometry in refit_geometries(merged) if sites]
+    options = []
+    for kind, geometry in choices:
+        projection = shortcut.operator.geometry if shortcut and shortcut.operator else None
+        absorbed = shortcut is not None and not isinstance(shortcut_tap(geometry, projection), str)
+        saved = shortcut.operator.macs if absorbed and shortcut and shortcut.operator else 0
+        if len(operators) == 1 and not absorbed:
+            continue
+        suffix = "+shortcut" if absorbed else ""
+        options.append(
+            Option(
+                id=f"{segment.id}/{kind}-{geometry}@{first}-{last}{suffix}",
+                segment=segment.id,
+                kind=kind,
+                first=first,
+                last=last,
+                absorbs_shortcut=absorbed,
+                sites=sites,
+                geometry=geometry,
+                pooled=pooled,
+                border="moved" if moved else "none",
+                macs=geometry.macs(operators[-1].positions),
+                macs_before=macs_before + saved,
+            )
+        )
+    return options
+
+
+def _refusals(
+    sites: tuple[Site, ...],
+    segments: tuple[Segment, ...],
+    walks: dict[str, Walk],
+    terrain: Terrain,
+    max_kernel: int,
+) -> tuple[Refusal, ...]:
+    removable = {name for s in segments for option in s.options for name in option.sites}
+    inside = {name: segment for segment in segments for name in segment.sites}
+    passed = {w.site.id: w for w in walks.values() if w.site}
+    refusals = []
+    for site in sites:
+        if site.id in removable:
+            continue
+        if site.id in inside:
+            reason = _span_reason(site.id, inside[site.id], max_kernel)
+        elif site.id in passed:
+            reason = passed[site.id].reason
+        else:
+            reason = _upstream_reason(site, terrain)
+        refusals.append(Refusal(site.id, reason))
+    return tuple(refusals)
+
+
+def _span_reason(site: str, segment: Segment, max_kernel: int) -> str:
+    gap = segment.gaps.index(site)
+    pair = segment.operators[gap : gap + 2]
+    merged = span_geometry(pair, segment.glue[gap : gap + 1])
+    if isinstance(merged, str):
+        return merged
+    names = f"{pair[0].node} and {pair[1].node}"
+    return f"{names} would make a {merged} kernel, more than {max_kernel}, and no refit is centred"
+
+
+def _upstream_reason(site: Site, terrain: Terrain) -> str:
+    producer = next(n for n in terrain.nodes.values() if n.name == site.nodes[0])
+    value = next(v for v in producer.inputs if v is not None and v.name == site.input)
+    source = value.producer()
+    if source is None:
+        return f"its input {site.input} is an input of the graph"
+    if source in terrain.operators:
+        readers = ", ".join(sorted({str(use.node.name) for use in value.uses()}))
+        return f"its input {site.input} feeds {readers}"
+    return f"its input comes from {source.op_type} {source.name}, not from one linear operator"

@@ -1,0 +1,41 @@
+"""The single operator that a span of a segment could become, or why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.geometry import Geometry, compose_all, matrix, refit
+from pipeline.operators import Operator
+
+REFIT_KERNELS = (3, 1)
+
+
+def span_geometry(operators: Sequence[Operator], glue: Sequence[Sequence[str]]) -> Geometry | str:
+    """`glue[i]` is what stands between operators i and i + 1.
+
+    Space is averaged over, or dropped, only behind operators that work on each position alone:
+    mean(W x + b) = W mean(x) + b.
+    """
+    crossing = [i for i, kinds in enumerate(glue) if {"pool", "flatten"} & set(kinds)]
+    if not crossing:
+        ranks = {operator.geometry.rank for operator in operators}
+        if len(ranks) > 1:
+            return f"{_names(operators)} mix a convolution and a matrix"
+        return compose_all([operator.geometry for operator in operators])
+    for operator in operators[: crossing[-1] + 1]:
+        if operator.geometry.rank and not operator.geometry.pointwise:
+            return f"{operator.node} is {operator.geometry}, not pointwise, before space is dropped"
+    if any(operator.geometry.rank for operator in operators[crossing[-1] + 1 :]):
+        return f"{_names(operators)} mix a matrix and a convolution"
+    return matrix(operators[0].geometry.in_channels, operators[-1].geometry.out_channels)
+
+
+def refit_geometries(merged: Geometry) -> Iterator[Geometry]:
+    for kernel in REFIT_KERNELS:
+        smaller = refit(merged, kernel)
+        if smaller is not None:
+            yield smaller
+
+
+def _names(operators: Sequence[Operator]) -> str:
+    return " and ".join(operator.node for operator in operators)
