@@ -1,0 +1,112 @@
+"""The contract of a runtime: load one artifact, bind its inputs once, run one inference.
+
+Whoever loads gives a function from the declared inputs to arrays, so that shapes are known
+before an SDK compiles and no runtime invents inputs of its own. A file's name is its
+registration: `runtimes/ov.py` is runtime `ov`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Protocol
+
+import numpy as np
+
+import runtimes
+from runtimes.errors import InputError, RuntimeUnavailable
+from runtimes.onnx_file import Port, read_declared, sha256
+
+NOT_RUNTIMES = frozenset({"base", "errors", "inputs", "onnx_file", "cuda"})
+PACKAGES = {"ort": "onnxruntime", "ov": "openvino", "trt": "tensorrt"}
+
+Arrays = Mapping[str, np.ndarray]
+Inputs = Callable[[tuple[Port, ...]], Arrays]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file that a runtime can load, and where it came from."""
+
+    path: Path
+    sha256: str
+    precision: str
+    batch: int
+    parent: str | None = None  # sha256 of the artifact it was made from
+
+    @classmethod
+    def of(cls, path: Path, *, batch: int, parent: str | None = None) -> Artifact:
+        """Read and hash the file; a broken one is refused."""
+        return cls(path, sha256(path), read_declared(path).precision, batch, parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Time of one operator as the runtime executed it."""
+
+    name: str
+    kind: str
+    time_ms: float
+
+
+class Session(Protocol):
+    """One loaded artifact with its inputs bound."""
+
+    def run(self) -> None:
+        """One inference, finished when it returns."""
+        ...
+
+    def outputs(self) -> Arrays:
+        """Copies of the outputs of the last run."""
+        ...
+
+    def identity(self) -> Mapping[str, str]:
+        """Settings that change the meaning of a time, read back from the SDK."""
+        ...
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Time per executed operator since loading, if loaded with `layers=True`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Runtime(Protocol):
+    """One SDK; `device` names what it runs on, in the SDK's own words."""
+
+    def __init__(self, device: str = "cpu") -> None: ...
+
+    def version(self) -> str: ...
+
+    def providers(self) -> tuple[str, ...]:
+        """What this SDK can run on here."""
+        ...
+
+    def load(
+        self, path: Path, *, threads: int, inputs: Inputs, layers: bool = False
+    ) -> Session: ...
+
+
+def names() -> tuple[str, ...]:
+    """Every runtime, installed or not."""
+    found = (module.name for module in iter_modules(runtimes.__path__))
+    return tuple(sorted(name for name in found if name not in NOT_RUNTIMES))
+
+
+def get(name: str) -> type[Runtime]:
+    """The runtime of that file name; its SDK is imported here."""
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"no runtime named {name!r}; there are: {', '.join(names())}{hint}")
+    try:
+        return import_module(f"runtimes.{name}").RUNTIME
+    except ImportError as e:
+        package = PACKAGES.get(name, e.name)
+        raise RuntimeUnavailable(
+            f"runtime {name!r} needs the {package!r} package: pip install {package} ({e})"
+        ) from e

@@ -1,0 +1,154 @@
+"""ONNX Runtime: inputs and outputs bound once, one request in flight, no silent fallback."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import onnxruntime as ort
+
+from runtimes.base import Arrays, Inputs, Layer, Runtime
+from runtimes.errors import InputError, RuntimeUnavailable
+from runtimes.onnx_file import read_declared
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+FATAL_ONLY = 4  # what ORT logs as an error it also raises
+state = import_module("onnxruntime.capi.onnxruntime_pybind11_state")  # has no type stubs
+REFUSALS = (
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.NoSuchFile,
+    state.NotImplemented,
+    state.RuntimeException,
+)
+
+
+class OrtSession:
+    def __init__(self, session: ort.InferenceSession, arrays: Arrays, threads: int):
+        self._session = session
+        self._threads = threads
+        self._binding = session.io_binding()
+        self._values = {
+            name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()
+        }
+        for name, value in self._values.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for port in session.get_outputs():
+            self._binding.bind_output(port.name, "cpu")
+        self._bound_outputs = False
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+        if not self._bound_outputs:
+            self._keep_output_buffers()
+
+    def _keep_output_buffers(self) -> None:
+        """Reuse the first run's buffers, unless a shape is decided by the values."""
+        for port, value in zip(
+            self._session.get_outputs(), self._binding.get_outputs(), strict=True
+        ):
+            if value.is_tensor() and all(isinstance(size, int) for size in port.shape):
+                self._binding.bind_ortvalue_output(port.name, value)
+        self._bound_outputs = True
+
+    def outputs(self) -> Arrays:
+        ports = self._session.get_outputs()
+        copies = self._binding.copy_outputs_to_cpu()
+        return {port.name: copy for port, copy in zip(ports, copies, strict=True)}
+
+    def identity(self) -> dict[str, str]:
+        return {
+            "providers": ",".join(self._session.get_providers()),
+            "inference_precision": "as in the graph",
+            "graph_optimisation": "all",
+            "intra_op_threads": str(self._session.get_session_options().intra_op_num_threads),
+            "spinning": "yes" if self._threads > 1 else "no",
+        }
+
+    def layers(self) -> tuple[Layer, ...]:
+        trace = Path(self._session.end_profiling())
+        events = json.loads(trace.read_text())
+        trace.unlink()
+        return tuple(
+            Layer(
+                event["args"].get("node_name") or event["name"].removesuffix("_kernel_time"),
+                event["args"].get("op_name", ""),
+                event["dur"] / 1e3,
+            )
+            for event in events
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        )
+
+    def close(self) -> None:
+        del self._binding, self._session, self._values
+
+
+@dataclass(frozen=True, slots=True)
+class Ort:
+    device: str = "cpu"
+
+    def version(self) -> str:
+        return f"{ort.__version__} ({ort.get_build_info()})"
+
+    def providers(self) -> tuple[str, ...]:
+        return tuple(ort.get_available_providers())
+
+    def load(self, path: Path, *, threads: int, inputs: Inputs, layers: bool = False) -> OrtSession:
+        arrays = inputs(read_declared(path).inputs)
+        provider = self._provider()
+        try:
+            session = ort.InferenceSession(
+                path, self._options(threads, provider, layers), providers=[provider]
+            )
+        except REFUSALS as e:
+            raise InputError(f"ONNX Runtime cannot load {path}: {first_line(e)}") from e
+        if session.get_providers()[0] != provider:
+            raise RuntimeUnavailable(
+                f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}: "
+                "install the package and driver of that provider"
+            )
+        return OrtSession(session, arrays, threads)
+
+    def _provider(self) -> str:
+        provider = PROVIDERS.get(self.device, self.device)
+        if provider not in self.providers():
+            raise RuntimeUnavailable(
+                f"ONNX Runtime has no {provider} here; it has: {', '.join(self.providers())}"
+            )
+        return provider
+
+    def _options(self, threads: int, provider: str, layers: bool) -> ort.SessionOptions:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = FATAL_ONLY
+        if threads > 1:  # the calling thread is the first one and is pinned by the process
+            cores = sorted(os.sched_getaffinity(0))[1:threads]
+            if len(cores) == threads - 1:
+                affinities = ";".join(str(core + 1) for core in cores)
+                options.add_session_config_entry("session.intra_op_thread_affinities", affinities)
+        if provider != PROVIDERS["cpu"]:  # ORT refuses this entry beside an explicit CPU provider
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if layers:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(tempfile.gettempdir()) / f"shoal-{os.getpid()}")
+        return options
+
+
+def first_line(error: Exception) -> str:
+    """An SDK's message without its stack."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+RUNTIME: type[Runtime] = Ort

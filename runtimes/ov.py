@@ -1,0 +1,107 @@
+"""OpenVINO: one stream, synchronous inference, f32 arithmetic unless the graph says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import openvino as ov
+
+from runtimes.base import Arrays, Inputs, Layer, Runtime
+from runtimes.errors import InputError, RuntimeUnavailable
+from runtimes.onnx_file import read_declared
+
+READ_BACK = (
+    "PERFORMANCE_HINT",
+    "NUM_STREAMS",
+    "INFERENCE_NUM_THREADS",
+    "ENABLE_CPU_PINNING",
+)
+
+
+class OvSession:
+    def __init__(self, compiled: ov.CompiledModel, arrays: Arrays):
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+        self._tensors = {name: ov.Tensor(array, shared_memory=True)
+                         for name, array in arrays.items()}  # fmt: skip
+        for name, tensor in self._tensors.items():
+            self._request.set_tensor(name, tensor)
+        self._infer = self._request.infer
+
+    def run(self) -> None:
+        self._infer(None, share_inputs=True, share_outputs=True)
+
+    def outputs(self) -> Arrays:
+        return {
+            port.any_name: self._request.get_tensor(port).data.copy()
+            for port in self._compiled.outputs
+        }
+
+    def identity(self) -> dict[str, str]:
+        known = {name: str(self._compiled.get_property(name)) for name in READ_BACK}
+        devices = self._compiled.get_property("EXECUTION_DEVICES")
+        return {
+            "providers": ",".join(devices),
+            "inference_precision": self._compiled.get_property(
+                "INFERENCE_PRECISION_HINT"
+            ).get_type_name(),
+            **{name.lower(): value for name, value in known.items()},
+        }
+
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(
+            Layer(node.node_name, node.node_type, node.real_time.total_seconds() * 1e3)
+            for node in self._request.profiling_info
+            if node.status == ov.ProfilingInfo.Status.EXECUTED
+        )
+
+    def close(self) -> None:
+        del self._infer, self._request, self._compiled, self._tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Ov:
+    device: str = "cpu"
+
+    def version(self) -> str:
+        return ov.__version__
+
+    def providers(self) -> tuple[str, ...]:
+        return tuple(ov.Core().available_devices)
+
+    def load(self, path: Path, *, threads: int, inputs: Inputs, layers: bool = False) -> OvSession:
+        arrays = inputs(read_declared(path).inputs)
+        core = ov.Core()
+        device = self.device.upper()
+        if device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
+            raise RuntimeUnavailable(
+                f"OpenVINO has no {device} here; it has: {', '.join(core.available_devices)}"
+            )
+        try:
+            model = core.read_model(path)
+            model.reshape({name: list(array.shape) for name, array in arrays.items()})
+            compiled = core.compile_model(model, device, self._settings(threads, layers, device))
+        except RuntimeError as e:
+            raise InputError(f"OpenVINO cannot load {path}: {reason(e)}") from e
+        return OvSession(compiled, arrays)
+
+    def _settings(self, threads: int, layers: bool, device: str) -> dict[str, str]:
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERF_COUNT": "YES" if layers else "NO",
+        }
+        if device == "CPU":
+            settings |= {"INFERENCE_NUM_THREADS": str(threads), "ENABLE_CPU_PINNING": "YES"}
+        return settings
+
+
+def reason(error: RuntimeError) -> str:
+    """OpenVINO puts source positions first and the reason last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+RUNTIME: type[Runtime] = Ov
