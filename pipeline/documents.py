@@ -1,0 +1,192 @@
+"""The documents of `shoal compress` and `shoal report`, as they are printed, stored and published.
+
+`report.json` is the compress document; the pages are made from it and from nothing else, so that
+`shoal report` can make them again years later, without the network or the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNFIT"]
+Choice = Literal["keep", "merge", "refit", "drop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Measured on one target, beside the dense network; the dense one has no ratio."""
+
+    median_ms: float
+    interval_ms: tuple[float, float]
+    ratio: float | None = None
+    ratio_interval: tuple[float, float] | None = None
+    confidence: float
+    rounds: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRecord:
+    path: str
+    sha256: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRecord:
+    """The collapsed ONNX graph against what it was made from."""
+
+    max_abs: float
+    rms_relative: float
+    border_rms_relative: float | None
+    tolerance: float
+    inputs: int
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityRecord:
+    """An artifact on a target's runtime against the torch model, on test images."""
+
+    target: str
+    images: int
+    max_relative: float
+    top1_agreement: float
+    accuracy: float
+    tolerance: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What one choice changes on one target: as the plan reckoned, and as it was measured."""
+
+    predicted_ms: float
+    measured_ms: float
+    interval_ms: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentPlan:
+    """One line for each choice; a segment that nothing was chosen for is kept."""
+
+    segment: str
+    choice: Choice
+    option: str | None
+    kernel: tuple[int, ...] | None
+    operators_before: int
+    operators_after: int
+    removed_sites: tuple[str, ...]
+    macs_before: int
+    macs_after: int
+    difference: dict[str, Difference]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetRound:
+    predicted_ms: float
+    measured_ms: float
+    interval_ms: tuple[float, float]
+    budget_ms: float
+    meets: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRound:
+    """One turn of the closed loop: planned, built, measured whole."""
+
+    options: tuple[str, ...]
+    predicted_loss: float
+    targets: dict[str, TargetRound]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRecord:
+    segments: tuple[SegmentPlan, ...]
+    predicted_ms: dict[str, float]
+    predicted_loss: float
+    status: str
+    rounds: tuple[PlanRound, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseRecord:
+    accuracy: float
+    validation_accuracy: float
+    measured_ms: dict[str, Latency]
+    macs: int
+    depth: int
+    activations: int
+    artifacts: tuple[ArtifactRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateRecord:
+    name: str
+    accuracy: float
+    validation_accuracy: float
+    measured_ms: dict[str, Latency]
+    macs: int
+    depth: int
+    activations: int
+    artifacts: tuple[ArtifactRecord, ...]
+    plan: PlanRecord
+    removed_sites: tuple[str, ...]
+    merged_operators: int
+    accuracy_before_finetuning: float | None
+    certificate: CertificateRecord
+    parity: tuple[ParityRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteRecord:
+    """One activation call-site; `scores` by criterion, null where it has none."""
+
+    id: str
+    kind: str
+    segment: str | None
+    scores: dict[str, float | None]
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRecord:
+    """What was asked of one target; a target that is verified alone has no budget."""
+
+    target: str
+    description: str
+    budget: str | None
+    limit_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressDocument:
+    schema: Literal["shoal.compress/1"] = "shoal.compress/1"
+    name: str
+    model: str
+    dataset: str
+    test_images: int
+    seed: int
+    date: str
+    seconds: dict[str, float]
+    targets: tuple[BudgetRecord, ...]
+    dense: DenseRecord
+    candidates: tuple[CandidateRecord, ...]
+    chosen: int | None
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    sites: tuple[SiteRecord, ...]
+    fingerprint: dict[str, str | int | None]
+    missing: dict[str, str]
+    versions: dict[str, str]
+    recipe: dict[str, Any]
+    report: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportDocument:
+    schema: Literal["shoal.report/1"] = "shoal.report/1"
+    json: str
+    markdown: str
+    html: str
