@@ -12,10 +12,10 @@ import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-import click
 import typer
 from pydantic import TypeAdapter
 from rich.console import Console
+from typer.exceptions import Abort, Exit, TyperException
 
 from pipeline.progress import Reporter
 from runtimes.errors import InputError, NothingMeasured
@@ -33,7 +33,7 @@ def finish(
     show: Callable[[D], Any],
     as_json: bool,
     quiet: bool,
-    code: Callable[[D], int] = lambda document: 0,
+    code: Callable[[D], int] = lambda _: 0,
 ) -> None:
     """Do the work, print its document (JSON, or what `show` makes of it for rich), exit."""
     document = work(Reporter(quiet=quiet))
@@ -51,11 +51,11 @@ def run(app: typer.Typer) -> None:
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Exit as e:
+    except Exit as e:
         code = e.exit_code
-    except click.exceptions.Abort:
+    except Abort:
         code = 130
-    except click.ClickException as e:
+    except TyperException as e:
         _complain(e.format_message())
         code = e.exit_code
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter_ns, sleep
 
 STEAL_SHARE = 0.05  # of the block's wall time, above which it is disturbed
-WAIT_SHARE = 0.05
+WAIT_SHARE = 0.1
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 

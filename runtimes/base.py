@@ -41,7 +41,8 @@ class Artifact:
     @classmethod
     def of(cls, path: Path, *, batch: int, parent: str | None = None) -> Artifact:
         """Read and hash the file; a broken one is refused."""
-        return cls(path, sha256(path), read_declared(path).precision, batch, parent)
+        precision = read_declared(path).precision
+        return cls(path, sha256(path), precision, batch, parent)
 
 
 @dataclass(frozen=True, slots=True)
