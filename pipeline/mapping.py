@@ -91,6 +91,9 @@ class Map:
     macs: int
     depth: int
 
+    def segment(self, id_: str) -> Segment:
+        return next(segment for segment in self.segments if segment.id == id_)
+
     @property
     def options(self) -> tuple[Option, ...]:
         return tuple(option for segment in self.segments for option in segment.options)

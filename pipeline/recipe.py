@@ -36,6 +36,7 @@ else:
 
 BUILT_IN_FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "fashion-mnist"
+EFFECT = "effect"
 
 
 def _budget(value: Any) -> Budget:
@@ -110,7 +111,10 @@ class CalibrationTable(Table):
 
 class PlanTable(Table):
     criterion: str = Field(
-        default="residual", description="which activations matter least: a file of criteria/"
+        default=EFFECT,
+        description="what an option is predicted to cost: `effect` (KL of the network's output "
+        "with that option alone, on calibration data) or the summed scores of the activations it "
+        "removes by a criterion: easier, residual",
     )
     kernels: Kernels = Field(
         default=(3, 1), description="kernel sizes that a segment may be refitted to"

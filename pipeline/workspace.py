@@ -63,7 +63,8 @@ class Workspace:
         shutil.rmtree(self._aside, ignore_errors=True)
         if not self.resume:
             for folder in self._stages.iterdir():
-                if folder.name.rpartition("-")[0] not in self.keep:
+                ours = (folder / RECORD).is_file()
+                if ours and folder.name.rpartition("-")[0] not in self.keep:
                     shutil.rmtree(folder)
         return self
 

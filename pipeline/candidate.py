@@ -1,0 +1,162 @@
+"""From a plan to an artifact: linearise, fine-tune, export, collapse, verify, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+from pydantic import TypeAdapter
+from torch import fx
+
+from pipeline.activations import Statistics
+from pipeline.collapse import Certificate, certify, collapse
+from pipeline.dense import CALIBRATION_BATCH, load_weights, schedule_of
+from pipeline.export import export
+from pipeline.feedback import Bench, Measured
+from pipeline.finetune import accuracy, distil, predict
+from pipeline.job import Job, measured_on, write_bytes
+from pipeline.linearise import Stencil, group_weights, linearise
+from pipeline.mapping import Map, Option, load_model
+from pipeline.refitting import RIDGE, fit
+from pipeline.verify import Parity, verify
+from profiles.target import Target
+from runtimes.onnx_file import sha256
+
+CERTIFICATE_TOLERANCE = 1e-5
+PARITY_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """The edited and fine-tuned network; `before` is its validation accuracy untrained."""
+
+    model: fx.GraphModule
+    before: float
+    folder: Path
+
+
+def student(
+    job: Job,
+    dense: fx.GraphModule,
+    map_: Map,
+    chosen: Sequence[Option],
+    known: Statistics,
+    after: Path,
+) -> Student:
+    """Linearise by the plan, fine-tune towards the dense network, export."""
+    recipe = job.recipe
+    key = {
+        "after": after.name,
+        "options": [option.id for option in chosen],
+        "images": len(job.calibration),
+        "finetune": recipe.finetune.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }
+
+    def produce(folder: Path) -> None:
+        stencils = fit_in_turn(job, dense, map_, chosen, known)
+        model = linearise(dense, map_, chosen, statistics=known, stencils=stencils)
+        before = accuracy(model, job.splits.validation)
+        schedule, split = schedule_of(recipe.finetune), job.splits.train
+        with job.reporter.task("fine-tuning", schedule.epochs * len(split)) as step:
+            distil(
+                model,
+                dense,
+                split,
+                schedule,
+                weight=recipe.finetune.distillation,
+                temperature=recipe.finetune.temperature,
+                seed=recipe.seed + 1,
+                step=step,
+            )
+        torch.save(model.state_dict(), folder / "weights.pt")
+        write_bytes(folder / "before.json", TypeAdapter(float).dump_json(before))
+        export(model, job.example, folder / "student.onnx")
+
+    folder = job.workspace.stage("student", key, produce)
+    blank = {o.id: _blank(o) for o in chosen if o.kind == "refit"}
+    model = linearise(dense, map_, chosen, statistics=known, stencils=blank)
+    load_weights(model, folder / "weights.pt")
+    before = TypeAdapter(float).validate_json((folder / "before.json").read_bytes())
+    return Student(model, before, folder)
+
+
+def fit_in_turn(
+    job: Job, dense: fx.GraphModule, map_: Map, chosen: Sequence[Option], known: Statistics
+) -> dict[str, Stencil]:
+    """Fit the chosen refits from the input on, each behind the ones already edited."""
+    stencils: dict[str, Stencil] = {}
+    total = sum(option.kind == "refit" for option in chosen) * len(job.calibration)
+    with job.reporter.task("fitting smaller kernels", total) as step:
+        for index, option in enumerate(chosen):
+            if option.kind != "refit":
+                continue
+            edited = linearise(dense, map_, chosen[:index], statistics=known, stencils=stencils)
+            batches = job.calibration.split(CALIBRATION_BATCH)
+            stencils |= fit(edited, dense, map_, [option], batches, ridge=RIDGE, step=step)
+    return stencils
+
+
+def _blank(option: Option) -> Stencil:
+    g = option.geometry
+    weight = torch.zeros(g.out_channels, g.in_channels // g.groups, *g.kernel)
+    return Stencil(weight, torch.zeros(g.out_channels))
+
+
+@dataclass(frozen=True, slots=True)
+class Collapsed:
+    """The artifact: one operator where there was a span; `merges` counts what became one."""
+
+    path: Path
+    certificate: Certificate
+    merges: int
+
+
+def collapsed(job: Job, source: Student, map_: Map, chosen: Sequence[Option]) -> Collapsed:
+    """Merge exactly what the plan says, certified against the exported student."""
+    groups = [
+        group_weights(map_.segment(option.segment), option)
+        for option in chosen
+        if option.kind == "merge"
+    ]
+    key = {"after": source.folder.name, "groups": groups}
+
+    def produce(folder: Path) -> None:
+        linear = load_model(source.folder / "student.onnx")
+        found = collapse(linear, merge=groups)
+        certificate = certify(
+            linear, found.model, tolerance=CERTIFICATE_TOLERANCE, seed=job.recipe.seed
+        )
+        if not certificate.passed or len(found.merges) < len(groups):
+            reasons = [refusal.reason for refusal in found.refusals]
+            raise RuntimeError(f"collapse broke its promise: {certificate}; {reasons}")
+        ir.save(found.model, folder / "collapsed.onnx")
+        write_bytes(folder / "merges.json", TypeAdapter(int).dump_json(len(found.merges)))
+        text = TypeAdapter(Certificate).dump_json(certificate, indent=2)
+        write_bytes(folder / "certificate.json", text)
+
+    folder = job.workspace.stage("collapsed", key, produce)
+    text = (folder / "certificate.json").read_bytes()
+    merges = TypeAdapter(int).validate_json((folder / "merges.json").read_bytes())
+    path = folder / "collapsed.onnx"
+    return Collapsed(path, TypeAdapter(Certificate).validate_json(text), merges)
+
+
+def verified(job: Job, artifact: Path, student: Student, target: Target) -> Parity:
+    """The artifact on a target's runtime against the fine-tuned torch model, all test images."""
+    key = {"artifact": sha256(artifact), "target": asdict(target), "student": student.folder.name}
+
+    def make() -> Parity:
+        expected = predict(student.model, job.splits.test.images)
+        return verify(artifact, target, expected, job.splits.test, tolerance=PARITY_TOLERANCE)
+
+    return job.record("parity", key, Parity, make)
+
+
+def measured(job: Job, bench: Bench, artifact: Path, target: Target) -> Measured:
+    """The artifact beside the dense network."""
+    key = {"artifact": sha256(artifact), "rounds": bench.rounds, **measured_on(target)}
+    return job.record("measured", key, Measured, lambda: bench.compare(artifact, target))

@@ -1,0 +1,135 @@
+"""One plain training loop: the dense network's, and the fine-tuning of an edited one.
+
+SGD with Nesterov momentum under a one-cycle schedule. Fine-tuning adds distillation from the dense
+network at temperature T, scaled so that its gradient does not depend on T (Hinton et al. 2015):
+
+    loss = (1 - w) CE(student, label) + w T^2 KL(softmax(teacher / T) || softmax(student / T))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from pipeline.datasets import Split
+from pipeline.tracing import set_training
+from runtimes.errors import InputError
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how hard to train; `flip` mirrors half of the images left to right."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    momentum: float = 0.9
+    flip: bool = False
+
+
+def train(
+    model: nn.Module,
+    split: Split,
+    schedule: Schedule,
+    *,
+    seed: int,
+    step: Callable[[int], None],
+) -> None:
+    """Fit `model` in place with cross-entropy; `step(n)` is told of each n samples."""
+    model.train()
+    _descend(model, split, schedule, lambda x, y: functional.cross_entropy(model(x), y), seed, step)
+    model.eval()
+
+
+def distil(
+    student: fx.GraphModule,
+    teacher: fx.GraphModule,
+    split: Split,
+    schedule: Schedule,
+    *,
+    weight: float,
+    temperature: float,
+    seed: int,
+    step: Callable[[int], None],
+) -> None:
+    """Fine-tune a traced network in place, towards the labels and the teacher's outputs."""
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            soft = functional.log_softmax(teacher(x) / temperature, dim=1)
+        logits = student(x)
+        hard = functional.cross_entropy(logits, y)
+        mine = functional.log_softmax(logits / temperature, dim=1)
+        divergence = functional.kl_div(mine, soft, reduction="batchmean", log_target=True)
+        return (1 - weight) * hard + weight * temperature**2 * divergence
+
+    set_training(teacher, False)
+    set_training(student, True)
+    _descend(student, split, schedule, loss, seed, step)
+    set_training(student, False)
+
+
+def _descend(
+    model: nn.Module,
+    split: Split,
+    schedule: Schedule,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    seed: int,
+    step: Callable[[int], None],
+) -> None:
+    size = schedule.batch_size
+    batches = len(split) // size
+    if not batches:
+        raise InputError(f"batch_size {size} is larger than the training set of {len(split)}")
+    rng = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=schedule.learning_rate,
+        momentum=schedule.momentum,
+        nesterov=True,
+        weight_decay=schedule.weight_decay,
+    )
+    total = schedule.epochs * batches
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=schedule.learning_rate, total_steps=total
+    )
+    for _ in range(schedule.epochs):
+        order = torch.randperm(len(split), generator=rng)
+        for chosen in order[: batches * size].split(size):
+            images = split.images[chosen]
+            if schedule.flip:
+                images = _flip_half(images, rng)
+            value = loss(images, split.labels[chosen])
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            scheduler.step()
+            step(size)
+        if not torch.isfinite(value):
+            raise InputError(
+                f"training diverged (loss {value.item()}) at learning_rate "
+                f"{schedule.learning_rate}; choose a smaller one"
+            )
+
+
+def _flip_half(images: Tensor, rng: torch.Generator) -> Tensor:
+    mirrored = torch.rand(len(images), generator=rng) < 0.5
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
+@torch.no_grad()
+def predict(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Logits (n, classes) of a network in eval mode."""
+    return torch.cat([model(batch) for batch in images.split(EVALUATION_BATCH)])
+
+
+def accuracy(model: Callable[[Tensor], Tensor], split: Split) -> float:
+    """The fraction of `split` whose largest logit is the label's."""
+    return float((predict(model, split.images).argmax(1) == split.labels).double().mean())

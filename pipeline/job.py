@@ -1,0 +1,63 @@
+"""What every stage of a job shares: the recipe, the data, the workspace, the reporter.
+
+A stage's value is made now, or found from an earlier, interrupted run. Records are JSON through
+pydantic, arrays npz, weights state dicts; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from pipeline.datasets import Splits
+from pipeline.progress import Reporter
+from pipeline.recipe import Recipe
+from pipeline.workspace import Workspace
+from profiles.environment import DECISIVE, fingerprint
+from profiles.target import Target
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    recipe: Recipe
+    splits: Splits
+    workspace: Workspace
+    reporter: Reporter
+
+    @property
+    def calibration(self) -> Tensor:
+        """(n, channels, height, width): as many images as the recipe asks for."""
+        return self.splits.calibration.images[: self.recipe.calibration.images]
+
+    @property
+    def example(self) -> Tensor:
+        """(2, channels, height, width), for tracing and exporting."""
+        return self.splits.calibration.images[:2]
+
+    def record(self, name: str, key: Mapping[str, Any], kind: Any, make: Callable[[], T]) -> T:
+        """A stage whose value is one JSON record of the type `kind`."""
+        adapter: TypeAdapter[T] = TypeAdapter(kind)
+        folder = self.workspace.stage(
+            name,
+            key,
+            lambda path: write_bytes(path / "record.json", adapter.dump_json(make(), indent=2)),
+        )
+        return adapter.validate_json((folder / "record.json").read_bytes())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def measured_on(target: Target) -> dict[str, Any]:
+    """What a latency depends on besides the artifact: a resumed job on another host re-measures."""
+    facts = fingerprint().facts
+    host = {name: facts.get(name) for name in DECISIVE}
+    return {"target": asdict(target), "host": host}

@@ -1,0 +1,163 @@
+"""Edit the traced model by a plan: what changes the function happens here, before fine-tuning.
+
+A *merge* keeps its operators but makes their composition exactly one convolution: every activation
+between them becomes its affine stand-in a z + c, and all padding moves to the first operator
+(P = sum_l p_l prod_{j<l} s_j), so that no later one pads. A *refit* replaces the span, its shortcut
+included, by one convolution of a smaller kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from pipeline.activations import Statistics
+from pipeline.mapping import Map, Option, Segment
+from pipeline.surgery import add_parameter, detached_copy, prune_unused
+from pipeline.tracing import BATCH_NORM, TracedSite, reading, sites
+from runtimes.errors import InputError
+
+aten = torch.ops.aten
+
+ADDITIONS = {aten.add.Tensor}
+
+
+@dataclass(frozen=True, slots=True)
+class Stencil:
+    """A fitted convolution: weight (out, in, *kernel) and bias (out,), float64."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def refit_weight(option: Option) -> str:
+    """The name of the parameter that a refitted span gets."""
+    return f"refit.{_identifier(option.id)}.weight"
+
+
+def group_weights(segment: Segment, option: Option) -> tuple[str, ...]:
+    """The initialisers of the exported network that collapse must merge for this option."""
+    if option.kind == "refit":
+        return (refit_weight(option),)
+    names = [o.weight for o in segment.operators[option.first : option.last + 1]]
+    if option.absorbs_shortcut and segment.shortcut and segment.shortcut.operator:
+        names.append(segment.shortcut.operator.weight)
+    return tuple(names)
+
+
+def linearise(
+    dense: fx.GraphModule,
+    map_: Map,
+    chosen: Sequence[Option],
+    *,
+    statistics: Statistics,
+    stencils: Mapping[str, Stencil],
+) -> fx.GraphModule:
+    """A copy of the traced dense model with every chosen option applied; shares no tensor with it.
+
+    `stencils` holds the fitted convolution of every chosen refit, by option id.
+    """
+    module = detached_copy(dense)
+    traced = {site.id: site for site in sites(module)}
+    for option in chosen:
+        segment = map_.segment(option.segment)
+        if option.kind == "refit":
+            _replace_span(module, segment, option, stencils[option.id])
+        else:
+            _stand_in(module, segment, option, traced, statistics)
+    prune_unused(module)
+    return module
+
+
+def _stand_in(
+    module: fx.GraphModule,
+    segment: Segment,
+    option: Option,
+    traced: Mapping[str, TracedSite],
+    statistics: Statistics,
+) -> None:
+    for id_ in option.sites:
+        site = traced[id_]
+        a, c = statistics[id_].affine()
+        _affine(module, site, torch.from_numpy(a), torch.from_numpy(c))
+    nodes = [reading(module, o.weight) for o in segment.operators[option.first : option.last + 1]]
+    if option.geometry.rank == 0 or not option.geometry.padded:
+        return
+    first, *rest = nodes
+    begins = option.geometry.begins
+    if tuple(begins) != tuple(option.geometry.pads[len(begins) :]):
+        raise InputError(f"option {option.id!r} pads unevenly, which a torch convolution cannot")
+    _set_padding(first, list(begins))
+    for node in rest:
+        _set_padding(node, [0] * len(begins))
+
+
+def _affine(module: fx.GraphModule, site: TracedSite, a: Tensor, c: Tensor) -> None:
+    node, source = site.node, site.node.all_input_nodes[0]
+    rank = node.meta["val"].dim()
+    axis = site.axis % rank
+    shape = [-1 if d == axis else 1 for d in range(axis, rank)]
+    name = f"standin.{_identifier(site.id)}"
+    add_parameter(module, f"{name}.scale", a.float().reshape(shape))
+    add_parameter(module, f"{name}.shift", c.float().reshape(shape))
+    graph = module.graph
+    with graph.inserting_before(node):
+        scale = graph.get_attr(f"{name}.scale")
+        shift = graph.get_attr(f"{name}.shift")
+        scaled = graph.call_function(aten.mul.Tensor, (source, scale))
+        shifted = graph.call_function(aten.add.Tensor, (scaled, shift))
+    for new in (scaled, shifted):
+        new.meta = dict(node.meta)
+    node.replace_all_uses_with(shifted)
+    graph.erase_node(node)
+
+
+def _set_padding(node: fx.Node, padding: list[int]) -> None:
+    if node.target is not aten.conv2d.default:
+        raise InputError(f"cannot move the padding of {node.target}; only conv2d's")
+    defaults = [None, None, None, [1, 1], [0, 0], [1, 1], 1]
+    args = [*node.args, *defaults[len(node.args) :]]
+    args[4] = padding
+    node.args = tuple(args)
+
+
+def span_ends(module: fx.GraphModule, segment: Segment, option: Option) -> tuple[fx.Node, fx.Node]:
+    """The node a span reads, and the node that holds its result (batch norm, shortcut included)."""
+    start = reading(module, segment.operators[option.first].weight).all_input_nodes[0]
+    end = _after_norm(reading(module, segment.operators[option.last].weight))
+    if option.absorbs_shortcut:
+        (end,) = end.users
+        if end.target not in ADDITIONS:
+            raise ValueError(f"expected the shortcut of {segment.id!r} to be added, not {end}")
+    return start, end
+
+
+def _after_norm(node: fx.Node) -> fx.Node:
+    users = list(node.users)
+    return users[0] if len(users) == 1 and users[0].target is BATCH_NORM else node
+
+
+def _replace_span(
+    module: fx.GraphModule, segment: Segment, option: Option, stencil: Stencil
+) -> None:
+    start, end = span_ends(module, segment, option)
+    geometry, graph = option.geometry, module.graph
+    weight = refit_weight(option)
+    bias = weight.removesuffix("weight") + "bias"
+    add_parameter(module, weight, stencil.weight.float())
+    add_parameter(module, bias, stencil.bias.float())
+    with graph.inserting_after(end):
+        conv = graph.call_function(aten.conv2d.default)
+    with graph.inserting_before(conv):
+        tensors = (start, graph.get_attr(weight), graph.get_attr(bias))
+    strides, pads, dilations = geometry.strides, geometry.begins, geometry.dilations
+    conv.args = (*tensors, list(strides), list(pads), list(dilations), geometry.groups)
+    conv.meta = dict(end.meta)
+    end.replace_all_uses_with(conv)
+
+
+def _identifier(id_: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in id_)
