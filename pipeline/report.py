@@ -1,0 +1,109 @@
+"""One job's result as JSON, as Markdown and as one page that needs nothing else.
+
+The page has no scripts and no outside files: it opens from a mail, follows the reader's light or
+dark setting, and prints.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline import figures, picture
+from pipeline.documents import CompressDocument, ReportDocument
+from pipeline.workspace import write_whole
+from runtimes.errors import InputError
+
+TEMPLATES = Path(__file__).parent / "templates"
+PAST = {"keep": "kept", "merge": "merged", "refit": "refitted", "drop": "dropped"}
+
+
+def write_report(document: CompressDocument, folder: Path) -> ReportDocument:
+    """`report.json`, `report.md` and `report.html` in the folder, each replaced in one step."""
+    environment = _environment()
+    view = _view(document)
+    text = TypeAdapter(CompressDocument).dump_json(document, indent=2).decode() + "\n"
+    html = environment.get_template("report.html").render(view).lstrip()
+    markdown = environment.get_template("report.md").render(view)
+    return ReportDocument(
+        json=str(write_whole(folder / "report.json", text)),
+        markdown=str(write_whole(folder / "report.md", markdown)),
+        html=str(write_whole(folder / "report.html", html)),
+    )
+
+
+def read_document(folder: Path) -> CompressDocument:
+    """The document that a finished job left in its folder."""
+    path = folder / "report.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(
+            f"{str(folder)!r} has no readable report.json ({e}): give the folder of a finished "
+            "`shoal compress`"
+        ) from e
+    try:
+        return TypeAdapter(CompressDocument).validate_json(text)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{str(path)!r} is no shoal.compress/1 document: {where or 'it'}: {first['msg']}"
+        ) from e
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(["html", "svg"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "milliseconds": figures.milliseconds,
+        "signed": figures.signed_milliseconds,
+        "interval": figures.interval,
+        "percent": figures.percent,
+        "points": figures.points,
+        "count": figures.count,
+        "speed_up": figures.speed_up,
+        "scientific": figures.scientific,
+        "sentence": figures.sentence,
+        "past": PAST.__getitem__,
+        "cell": _cell,
+    }
+    return environment
+
+
+def _view(document: CompressDocument) -> dict[str, Any]:
+    networks = figures.networks(document)
+    chosen = None if document.chosen is None else document.candidates[document.chosen]
+    return {
+        "document": document,
+        "chosen": chosen,
+        "networks": networks,
+        "candidates": sorted(document.candidates, key=lambda candidate: candidate is not chosen),
+        "measured_on": [
+            target.target
+            for target in document.targets
+            if any(target.target in network.measured_ms for _, network in networks)
+        ],
+        "scatters": picture.accuracy_against_latency(document),
+        "scores": picture.scores_of_sites(document),
+        "loops": {c.name: picture.rounds_of_loop(c.plan) for c in document.candidates},
+        "refused": [site for site in document.sites if site.refusal],
+        "recipe": json.dumps(document.recipe, indent=2),
+        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+    }
+
+
+def _cell(value: Any) -> str:
+    # Names are the user's: none may end a table's cell or open a tag in Markdown.
+    text = " ".join(str(value).split())
+    return text.replace("|", "\\|").replace("<", "&lt;")
