@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from math import sqrt
 
 from pipeline.documents import CandidateRecord, CompressDocument, DenseRecord, Latency
@@ -52,7 +53,12 @@ def speed_up(latency: Latency) -> str:
 
 
 def scientific(value: float | None) -> str:
-    return "none" if value is None else f"{value:.1e}"
+    return "none" if value is None else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def moment(iso: str) -> str:
+    """An ISO 8601 date as a reader writes it."""
+    return f"{datetime.fromisoformat(iso):%d %B %Y, %H:%M %Z}".strip().lstrip("0")
 
 
 def accuracy_interval(fraction: float, images: int) -> tuple[float, float]:

@@ -1,18 +1,15 @@
 """Where every mark of the report's pictures goes; the templates draw them as inline SVG.
 
 Drawn here rather than by plotly: a page with plotly.js inside is 4.8 MB and blank without scripts,
-this one is some tens of kB, follows the reader's light or dark setting, and prints. Coordinates are
-those of a panel 400 wide, which is about what a telephone shows, so that text never shrinks.
+this one is some tens of kB, follows the reader's light or dark setting, and prints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import ceil, floor, log10
-from typing import Literal
 
 from pipeline.documents import CompressDocument, PlanRecord
+from pipeline.drawing import CHARACTER, WIDTH, Mark, Panel, Role, Row, Scale, apart, ticks
 from pipeline.figures import (
     accuracy_interval,
     interval,
@@ -22,79 +19,8 @@ from pipeline.figures import (
     speed_up,
 )
 
-WIDTH = 400
 ROW_HEIGHT = 20
-LABEL_GAP = 14
 LABEL_LENGTH = 22
-
-Role = Literal["dense", "candidate", "chosen", "predicted", "measured", "removed", "kept"]
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Values from `low` to `high` on pixels from `start` to `end`."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def at(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    at: float
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A point with the ends of its intervals; `title` is what hovering shows."""
-
-    role: Role
-    title: str
-    x: float
-    y: float
-    x_ends: tuple[float, float] | None = None
-    y_ends: tuple[float, float] | None = None
-    label: str = ""
-    label_y: float = 0.0
-    label_left: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    y: float
-    label: str
-    title: str
-    marks: tuple[Mark, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One picture; `limit` is where the budget's line stands, `bars` draws marks from zero."""
-
-    title: str
-    describes: str
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-    x_label: str
-    x_ticks: tuple[Tick, ...]
-    y_label: str = ""
-    y_ticks: tuple[Tick, ...] = ()
-    marks: tuple[Mark, ...] = ()
-    rows: tuple[Row, ...] = ()
-    limit: float | None = None
-    limit_label: str = ""
-    bars: bool = False
-    zero: float = 0.0
-    width: float = WIDTH
 
 
 def accuracy_against_latency(document: CompressDocument) -> list[Panel]:
@@ -145,10 +71,10 @@ def _scatter(
         top=top,
         bottom=bottom,
         x_label="median latency, ms",
-        x_ticks=_ticks(x),
+        x_ticks=ticks(x),
         y_label="test accuracy, %",
-        y_ticks=tuple(Tick(t.at, t.label) for t in _ticks(y, scale_by=100)),
-        marks=tuple(_apart(marks)),
+        y_ticks=ticks(y, scale_by=100),
+        marks=tuple(apart(marks)),
         limit=None if limit_ms is None else x.at(limit_ms),
         limit_label=f"budget {budget}" if budget else "",
     )
@@ -222,7 +148,7 @@ def _rows(
     ]
     most = max([*values, limit or 0.0]) or 1.0
     longest = max(len(_shortened(label)) for label, *_ in entries)
-    left, right, top = 14 + 6.4 * longest, WIDTH - 14, 14
+    left, right, top = 14 + CHARACTER * longest, WIDTH - 14, 14
     x = Scale(min(0.0, *values, 0.0), 1.08 * most, left, right)
     rows = tuple(
         Row(
@@ -246,7 +172,7 @@ def _rows(
         top=top,
         bottom=bottom,
         x_label=x_label,
-        x_ticks=_ticks(x),
+        x_ticks=ticks(x),
         rows=rows,
         limit=None if limit is None else x.at(limit),
         limit_label="budget" if limit is not None else "",
@@ -257,27 +183,3 @@ def _rows(
 
 def _shortened(label: str) -> str:
     return label if len(label) <= LABEL_LENGTH else "\u2026" + label[1 - LABEL_LENGTH :]
-
-
-def _ticks(scale: Scale, scale_by: float = 1.0, wanted: int = 5) -> tuple[Tick, ...]:
-    """About `wanted` ticks at 1, 2 or 5 times a power of ten."""
-    low, high = scale.low * scale_by, scale.high * scale_by
-    rough = (high - low) / wanted
-    power = 10.0 ** floor(log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-    decimals = max(0, -floor(log10(step)))
-    return tuple(
-        Tick(scale.at(index * step / scale_by), f"{index * step:.{decimals}f}")
-        for index in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)
-    )
-
-
-def _apart(marks: Sequence[Mark]) -> list[Mark]:
-    """Labels beside their points, moved down where they would cover each other."""
-    placed: list[Mark] = []
-    lowest = {True: -1.0 * LABEL_GAP, False: -1.0 * LABEL_GAP}
-    for mark in sorted(marks, key=lambda mark: mark.y):
-        label_y = max(mark.y - 7, lowest[mark.label_left] + LABEL_GAP)
-        lowest[mark.label_left] = label_y
-        placed.append(replace(mark, label_y=label_y))
-    return placed

@@ -74,6 +74,7 @@ def _environment() -> Environment:
         "count": figures.count,
         "speed_up": figures.speed_up,
         "scientific": figures.scientific,
+        "moment": figures.moment,
         "sentence": figures.sentence,
         "past": PAST.__getitem__,
         "cell": _cell,

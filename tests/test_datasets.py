@@ -148,8 +148,9 @@ def test_apt_fills_the_cache_even_without_package_lists(tiny, tmp_path, monkeypa
     refuses = (
         "" if lists_present else 'case "$1" in download) echo "E: no lists" >&2; exit 100;; esac'
     )
+    updates = 'case "$*" in *update) test -d lists/partial;; *) : > set.deb;; esac'
     for name, body in {
-        "apt-get": f'{refuses}\ncase "$*" in *update) test -d lists/partial;; *) : > set.deb;; esac',
+        "apt-get": f"{refuses}\n{updates}",
         "dpkg-deb": f'to="$3{fashion_mnist.INSTALLED}"; mkdir -p "$to"; cp {tiny}/* "$to"',
     }.items():
         (programs / name).write_text(f"#!/bin/sh\n{body}\n")
