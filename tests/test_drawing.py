@@ -43,8 +43,8 @@ def test_guard_of_the_labels_can_fail():
         (0.0, 4300.0, ["0", "1000", "2000", "3000", "4000"]),
     ],
 )
-def testticks_are_round_and_inside(low, high, labels):
-    ticks = ticks(Scale(low, high, 50, 350))
+def test_ticks_are_round_and_inside(low, high, labels):
+    found = ticks(Scale(low, high, 50, 350))
 
-    assert [tick.label for tick in ticks] == labels
-    assert all(50 <= tick.at <= 350 for tick in ticks)
+    assert [tick.label for tick in found] == labels
+    assert all(50 <= tick.at <= 350 for tick in found)
