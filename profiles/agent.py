@@ -87,7 +87,8 @@ class Agent:
         }
 
     def load(self, request: Request) -> Answer:
-        assert self.runtime is not None, "open comes first"
+        if self.runtime is None:
+            raise InputError("'load' came before 'open': open a runtime first")
         path, key = Path(request["path"]), request["key"]
         inputs = seeded(
             batch=request["batch"], seed=request["seed"], shapes=_shapes(request["shapes"])

@@ -58,6 +58,12 @@ class _Collected:
     blocks: list[Block] = field(default_factory=list)
     discarded: list[Block] = field(default_factory=list)
 
+    def add(self, later: _Collected) -> None:
+        self.identity = later.identity
+        self.rounds += later.rounds
+        self.blocks += later.blocks
+        self.discarded += later.discarded
+
 
 class Trial:
     """Rounds of the same artifacts, as many as are asked for, one after another."""
@@ -83,11 +89,13 @@ class Trial:
         self.order = random.Random(seed)
         self.done = 0
         self.collected = [_Collected() for _ in paths]
+        self.heard = [_Collected() for _ in paths]  # in the present round
         self.fingerprint: Fingerprint | None = None
         self.opened: dict[str, Any] = {}
 
     def round(self) -> None:
-        """One fresh process."""
+        """One fresh process; a round that fails leaves nothing behind."""
+        self.heard = [_Collected() for _ in self.artifacts]
         with self.start(self.target) as worker:
             cores = self.target.cores or idlest_cores(self.target.threads)
             self.opened = worker.ask(
@@ -103,6 +111,8 @@ class Trial:
             self._load(worker, cores)
             self._pairs(worker)
             worker.ask("close", within_s=60)
+        for collected, heard in zip(self.collected, self.heard, strict=True):
+            collected.add(heard)
         self.done += 1
 
     def measurements(self) -> list[Measurement]:
@@ -146,7 +156,7 @@ class Trial:
                 seed=self.seed,
                 shapes=self.shapes,
             )
-            self.collected[index].identity = loaded[index]["identity"]
+            self.heard[index].identity = loaded[index]["identity"]
         for index in self._shuffled(range(count)):
             warm = worker.ask(
                 "warm_up",
@@ -155,7 +165,7 @@ class Trial:
                 at_least_s=self.sampling.warm_up_s / count,
                 at_most_s=self.sampling.warm_up_cap_s / count,
             )
-            self.collected[index].rounds.append(
+            self.heard[index].rounds.append(
                 Round(
                     load_ms=loaded[index]["load_ms"],
                     first_inference_ms=loaded[index]["first_inference_ms"],
@@ -184,7 +194,7 @@ class Trial:
             ]
             last = attempt == repeats or not any(block.disturbances for block in blocks)
             for index, block in zip(members, blocks, strict=True):
-                heard = self.collected[index]
+                heard = self.heard[index]
                 (heard.blocks if last else heard.discarded).append(block)
             if last:
                 return attempt

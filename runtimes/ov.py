@@ -20,8 +20,10 @@ READ_BACK = (
 
 
 class OvSession:
-    def __init__(self, compiled: ov.CompiledModel, arrays: Arrays):
+    def __init__(self, compiled: ov.CompiledModel, arrays: Arrays, profiled: bool):
         self._compiled = compiled
+        self._profiled = profiled
+        self._layers: list[Layer] = []
         self._request = compiled.create_infer_request()
         self._tensors = {name: ov.Tensor(array, shared_memory=True)
                          for name, array in arrays.items()}  # fmt: skip
@@ -31,6 +33,8 @@ class OvSession:
 
     def run(self) -> None:
         self._infer(None, share_inputs=True, share_outputs=True)
+        if self._profiled:
+            self._layers += _executed(self._request)
 
     def outputs(self) -> Arrays:
         return {
@@ -50,11 +54,7 @@ class OvSession:
         }
 
     def layers(self) -> tuple[Layer, ...]:
-        return tuple(
-            Layer(node.node_name, node.node_type, node.real_time.total_seconds() * 1e3)
-            for node in self._request.profiling_info
-            if node.status == ov.ProfilingInfo.Status.EXECUTED
-        )
+        return tuple(self._layers)
 
     def close(self) -> None:
         del self._infer, self._request, self._compiled, self._tensors
@@ -84,7 +84,7 @@ class Ov:
             compiled = core.compile_model(model, device, self._settings(threads, layers, device))
         except RuntimeError as e:
             raise InputError(f"OpenVINO cannot load {path}: {reason(e)}") from e
-        return OvSession(compiled, arrays)
+        return OvSession(compiled, arrays, layers)
 
     def _settings(self, threads: int, layers: bool, device: str) -> dict[str, str]:
         settings = {
@@ -96,6 +96,15 @@ class Ov:
         if device == "CPU":
             settings |= {"INFERENCE_NUM_THREADS": str(threads), "ENABLE_CPU_PINNING": "YES"}
         return settings
+
+
+def _executed(request: ov.InferRequest) -> list[Layer]:
+    """The operators of the last run; OpenVINO forgets them with the next."""
+    return [
+        Layer(node.node_name, node.node_type, node.real_time.total_seconds() * 1e3)
+        for node in request.profiling_info
+        if node.status == ov.ProfilingInfo.Status.EXECUTED
+    ]
 
 
 def reason(error: RuntimeError) -> str:
