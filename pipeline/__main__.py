@@ -3,15 +3,21 @@
 Each verb builds a document (a frozen dataclass) and hands it to `pipeline.console.finish`.
 """
 
+import json
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from pipeline import bench, compare, console, doctor
+from pipeline import bench, compare, console, doctor, results
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
 from pipeline.mapping import MAX_KERNEL
+from pipeline.recipe import DEFAULT, load_recipe
+from pipeline.report import read_document, show_report, write_report
+from pipeline.schemas import schema_of
 from profiles import agent
 from profiles.target import find_target
 
@@ -40,6 +46,29 @@ def map_verb(
         show=show_map,
         as_json=as_json,
         quiet=quiet,
+    )
+
+
+@app.command("compress")
+def compress_verb(
+    path: Annotated[Path | None, typer.Argument(metavar="RECIPE.toml", help="Your own.")] = None,
+    recipe: Annotated[str, typer.Option(help="A built-in one.")] = DEFAULT,
+    out: Annotated[Path | None, typer.Option(help="The workspace.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    quiet: Quiet = False,
+) -> None:
+    """The whole job: a shallow network that meets its budgets, measured, and a report."""
+    job = load_recipe(path or recipe)
+    finish(
+        lambda reporter: import_module("pipeline.compress").compress(
+            job, reporter, out=out or job.workspace, resume=resume
+        ),
+        show=results.show_compress,
+        as_json=as_json,
+        quiet=quiet,
+        code=results.exit_code,
     )
 
 
@@ -131,6 +160,38 @@ def doctor_verb(
 ) -> None:
     """What this machine can do, proved by doing it."""
     finish(lambda _: doctor.doctor(), show=doctor.show_doctor, as_json=as_json, quiet=quiet)
+
+
+@app.command("report")
+def report_verb(
+    folder: Annotated[Path, typer.Argument(help="The folder of a finished `shoal compress`.")],
+    as_json: AsJson = False,
+    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    quiet: Quiet = False,
+) -> None:
+    """Make report.html, report.md and report.json of a job again."""
+    finish(
+        lambda _: write_report(read_document(folder), folder),
+        show=show_report,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@app.command("schema")
+def schema_verb(
+    name: Annotated[str, typer.Argument(help="A verb, or `recipe`.")],
+    as_json: AsJson = False,
+    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    quiet: Quiet = False,
+) -> None:
+    """The JSON schema of what a verb prints, or of the recipe."""
+    finish(
+        lambda _: schema_of(name),
+        show=lambda schema: Text(json.dumps(schema, indent=2)),
+        as_json=as_json,
+        quiet=quiet,
+    )
 
 
 @app.command("agent")

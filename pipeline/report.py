@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 from pydantic import TypeAdapter, ValidationError
+from rich.text import Text
 
 from pipeline import figures, picture
 from pipeline.documents import CompressDocument, ReportDocument
@@ -55,6 +56,10 @@ def read_document(folder: Path) -> CompressDocument:
         raise InputError(
             f"{str(path)!r} is no shoal.compress/1 document: {where or 'it'}: {first['msg']}"
         ) from e
+
+
+def show_report(document: ReportDocument) -> Text:
+    return Text("\n".join((document.html, document.markdown, document.json)))
 
 
 def _environment() -> Environment:
