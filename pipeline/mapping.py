@@ -16,68 +16,17 @@ import onnx_ir as ir
 
 from pipeline.chains import Terrain, Walk, walk
 from pipeline.constants import sole_consumer
-from pipeline.geometry import Geometry, shortcut_tap
+from pipeline.geometry import shortcut_tap
 from pipeline.loading import load_model
 from pipeline.operators import Operator, read_operator
+from pipeline.refused import Refusal, refused
+from pipeline.segments import Option, Segment, Shortcut
 from pipeline.sites import Site, find_sites
 from pipeline.spans import refit_geometries, span_geometry
 
 __all__ = ["Map", "Operator", "Option", "Refusal", "Segment", "Shortcut", "Site", "load_model"]
 
 MAX_KERNEL = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Shortcut:
-    """What is added to a segment's output: its own input, or a 1x1 projection of it."""
-
-    kind: str
-    add: str
-    operator: Operator | None
-    output: str
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One operator in place of `segment.operators[first : last + 1]`."""
-
-    id: str
-    segment: str
-    kind: str
-    first: int
-    last: int
-    absorbs_shortcut: bool
-    sites: tuple[str, ...]
-    geometry: Geometry
-    pooled: bool
-    border: str
-    macs: int
-    macs_before: int
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """`gaps[i]` is the site between operators i and i + 1, or None where there is none."""
-
-    id: str
-    input: str
-    output: str
-    nodes: tuple[str, ...]
-    sites: tuple[str, ...]
-    operators: tuple[Operator, ...]
-    gaps: tuple[str | None, ...]
-    glue: tuple[tuple[str, ...], ...]
-    shortcut: Shortcut | None
-    macs: int
-    options: tuple[Option, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A site that no option removes, and the fact that forbids it."""
-
-    site: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +67,7 @@ def map_model(model: ir.Model, *, max_kernel: int = MAX_KERNEL) -> Map:
     return Map(
         sites=tuple(replace(site, segment=home.get(site.id)) for site in sites),
         segments=segments,
-        refusals=_refusals(sites, segments, walks, terrain, max_kernel),
+        refusals=refused(sites, segments, walks, terrain, max_kernel),
         operators=tuple(operators.values()),
         macs=sum(operator.macs for operator in operators.values()),
         depth=depth_of(model),
@@ -272,49 +221,3 @@ def _span_options(segment: Segment, first: int, last: int, max_kernel: int) -> l
             )
         )
     return options
-
-
-def _refusals(
-    sites: tuple[Site, ...],
-    segments: tuple[Segment, ...],
-    walks: dict[str, Walk],
-    terrain: Terrain,
-    max_kernel: int,
-) -> tuple[Refusal, ...]:
-    removable = {name for s in segments for option in s.options for name in option.sites}
-    inside = {name: segment for segment in segments for name in segment.sites}
-    passed = {w.site.id: w for w in walks.values() if w.site}
-    refusals = []
-    for site in sites:
-        if site.id in removable:
-            continue
-        if site.id in inside:
-            reason = _span_reason(site.id, inside[site.id], max_kernel)
-        elif site.id in passed:
-            reason = passed[site.id].reason
-        else:
-            reason = _upstream_reason(site, terrain)
-        refusals.append(Refusal(site.id, reason))
-    return tuple(refusals)
-
-
-def _span_reason(site: str, segment: Segment, max_kernel: int) -> str:
-    gap = segment.gaps.index(site)
-    pair = segment.operators[gap : gap + 2]
-    merged = span_geometry(pair, segment.glue[gap : gap + 1])
-    if isinstance(merged, str):
-        return merged
-    names = f"{pair[0].node} and {pair[1].node}"
-    return f"{names} would make a {merged} kernel, more than {max_kernel}, and no refit is centred"
-
-
-def _upstream_reason(site: Site, terrain: Terrain) -> str:
-    producer = next(n for n in terrain.nodes.values() if n.name == site.nodes[0])
-    value = next(v for v in producer.inputs if v is not None and v.name == site.input)
-    source = value.producer()
-    if source is None:
-        return f"its input {site.input} is an input of the graph"
-    if source in terrain.operators:
-        readers = ", ".join(sorted({str(use.node.name) for use in value.uses()}))
-        return f"its input {site.input} feeds {readers}"
-    return f"its input comes from {source.op_type} {source.name}, not from one linear operator"

@@ -125,27 +125,37 @@ def _matrix_geometry(node: ir.Node, shape: tuple[int, ...]) -> Geometry | None:
     return matrix(shape[1], shape[0]) if integer(node, "transB", 0) else matrix(*shape)
 
 
-def glue_kind(node: ir.Node, value: ir.Value) -> str | None:
+def glue_kind(node: ir.Node, value: ir.Value, axis: int | None = None) -> str | None:
     """How a node that reads `value` passes linear operators through, None if it does not.
 
     identity  nothing happens        affine   per-channel scale and shift by constants
     pool      mean over space        flatten  drops spatial axes of size one
+
+    `axis` is the channels', looked up from the operator before where it is not given.
     """
     if node.inputs[0] is not value and node.op_type not in ARITHMETIC:
         return None
     if node.op_type == "Identity":
+        return "identity"
+    if node.op_type == "AveragePool" and _pools_nothing(node):
         return "identity"
     if node.op_type == "Dropout":
         return "identity" if _inference_dropout(node) else None
     if node.op_type == "BatchNormalization":
         return None if integer(node, "training_mode", 0) else "affine"
     if node.op_type in ARITHMETIC:
-        return "affine" if per_channel_operand(node, value) is not None else None
+        return "affine" if per_channel_operand(node, value, axis) is not None else None
     if node.op_type == "GlobalAveragePool" or _mean_over_space(node, value):
         return "pool"
     if node.op_type in {"Reshape", "Flatten", "Squeeze"} and _drops_ones(node, value):
         return "flatten"
     return None
+
+
+def _pools_nothing(node: ir.Node) -> bool:
+    """One pixel at a time, which is what AdaptiveAvgPool becomes on a map of its own size."""
+    sizes = (*integers(node, "kernel_shape", (0,)), *integers(node, "strides", (1,)))
+    return set(sizes) == {1} and not any(integers(node, "pads", (0,)))
 
 
 def _inference_dropout(node: ir.Node) -> bool:
@@ -157,8 +167,8 @@ def _inference_dropout(node: ir.Node) -> bool:
     return training is not None and not bool(training.reshape(()))
 
 
-def per_channel_operand(node: ir.Node, value: ir.Value) -> ir.Value | None:
-    """The constant operand if it has one number, or one per channel of the operator before."""
+def per_channel_operand(node: ir.Node, value: ir.Value, axis: int | None = None) -> ir.Value | None:
+    """The constant operand if it has one number, or one per channel."""
     if len(node.inputs) != 2 or node.inputs[0] is node.inputs[1]:
         return None
     other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
@@ -167,7 +177,8 @@ def per_channel_operand(node: ir.Node, value: ir.Value) -> ir.Value | None:
         return None
     if node.op_type == "Div" and node.inputs[1] is not other:
         return None
-    rank, axis = len(value.shape), channel_axis_of_operator(value)
+    rank = len(value.shape)
+    axis = channel_axis_of_operator(value) if axis is None else axis % max(rank, 1)
     if array.ndim > rank:
         return None
     shape = (1,) * (rank - array.ndim) + array.shape
