@@ -101,7 +101,8 @@ def calibrated(job: Job, traced: fx.GraphModule, after: Path) -> Statistics:
             for i, site in enumerate(found.sites)
             for f in fields(SiteStatistics)
         }
-        np.savez(folder / "statistics.npz", samples=found.samples, **arrays)
+        arrays["samples"] = np.asarray(found.samples)
+        np.savez(folder / "statistics.npz", allow_pickle=False, **arrays)
 
     folder = job.workspace.stage("statistics", key, produce)
     with np.load(folder / "statistics.npz") as stored:

@@ -112,11 +112,11 @@ def _descend(
             optimizer.step()
             scheduler.step()
             step(size)
-        if not torch.isfinite(value):
-            raise InputError(
-                f"training diverged (loss {value.item()}) at learning_rate "
-                f"{schedule.learning_rate}; choose a smaller one"
-            )
+            if not torch.isfinite(value):
+                raise InputError(
+                    f"training diverged (loss {value.item()}) at learning_rate "
+                    f"{schedule.learning_rate}; choose a smaller one"
+                )
 
 
 def _flip_half(images: Tensor, rng: torch.Generator) -> Tensor:

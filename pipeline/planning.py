@@ -91,7 +91,10 @@ def solve(
         cost / scale + PREFER_FEWER,
         integrality=np.ones(len(options)),
         bounds=Bounds(0, 1),
-        constraints=LinearConstraint(np.array(rows), -np.inf, np.array(upper)),
+        constraints=[
+            LinearConstraint(np.array(row), -np.inf, bound)
+            for row, bound in zip(rows, upper, strict=True)
+        ],
         options={"mip_rel_gap": 0.0},
     )
     if found.status == INFEASIBLE:

@@ -26,6 +26,7 @@ from pydantic import (
     field_validator,
 )
 
+from pipeline import criteria
 from profiles.budget import Budget, parse_budget
 from runtimes.errors import InputError
 
@@ -114,7 +115,7 @@ class PlanTable(Table):
         default=EFFECT,
         description="what an option is predicted to cost: `effect` (KL of the network's output "
         "with that option alone, on calibration data) or the summed scores of the activations it "
-        "removes by a criterion: easier, residual",
+        "removes, by a file of pipeline/criteria/",
     )
     kernels: Kernels = Field(
         default=(3, 1), description="kernel sizes that a segment may be refitted to"
@@ -133,6 +134,15 @@ class PlanTable(Table):
         description="least validation accuracy of the result, a fraction; below it the verdict "
         "is FAIL",
     )
+
+    @field_validator("criterion")
+    @classmethod
+    def _known(cls, criterion: str) -> str:
+        if criterion not in (known := (EFFECT, *criteria.names())):
+            near = get_close_matches(criterion, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"no such criterion; there are: {', '.join(known)}{hint}")
+        return criterion
 
     @field_validator("kernels")
     @classmethod

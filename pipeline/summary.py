@@ -185,7 +185,7 @@ def _candidate(result: Result) -> CandidateRecord:
             rms_relative=certificate.rms_relative,
             border_rms_relative=certificate.border_rms_relative,
             tolerance=certificate.tolerance,
-            inputs=certificate.inputs,
+            inputs=len(certificate.inputs),
             passed=certificate.passed,
         ),
         parity=tuple(

@@ -11,6 +11,7 @@ import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,7 +21,7 @@ from runtimes.errors import InputError
 
 aten = torch.ops.aten
 
-KINDS = {
+KINDS: dict[Any, str] = {
     aten.relu.default: "relu",
     aten.hardtanh.default: "relu6",
     aten.relu6.default: "relu6",
@@ -36,7 +37,7 @@ KINDS = {
     aten.softplus.default: "softplus",
     aten.mish.default: "mish",
 }
-LINEAR_AXIS = {
+LINEAR_AXIS: dict[Any, int] = {
     aten.conv1d.default: 1,
     aten.conv2d.default: 1,
     aten.conv3d.default: 1,
@@ -152,8 +153,9 @@ def _neuron_axis(site: fx.Node) -> int:
     """Channels come first after a convolution, last after a linear layer."""
     node: fx.Node | None = site
     while node is not None:
-        if node.target in LINEAR_AXIS:
-            return LINEAR_AXIS[node.target]
+        axis = LINEAR_AXIS.get(node.target)
+        if axis is not None:
+            return axis
         node = next((a for a in node.args if isinstance(a, fx.Node) and a.op != "get_attr"), None)
     return 1
 

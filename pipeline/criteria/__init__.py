@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pipeline.activations import Statistics
 from runtimes.errors import InputError
+
+if TYPE_CHECKING:  # a recipe is checked against names() without waiting for torch
+    from pipeline.activations import Statistics
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,54 @@
+"""How a finished `shoal compress` is shown on a terminal, and its exit code."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+
+from pipeline.documents import CandidateRecord, CompressDocument, DenseRecord
+
+EXIT_CODES = {"PASS": 0, "FAIL": 3, "INCONCLUSIVE": 4, "UNFIT": 4}
+
+
+def exit_code(document: CompressDocument) -> int:
+    return EXIT_CODES[document.verdict]
+
+
+def show_compress(document: CompressDocument) -> Group:
+    table = Table(title=f"{document.name}: {document.model} on {document.dataset}")
+    for name in ("network", "test accuracy", "target", "median ms", "interval", "speed-up"):
+        table.add_column(name, justify="left" if name in {"network", "target"} else "right")
+    for name in ("activations removed", "operators merged", "MACs"):
+        table.add_column(name, justify="right")
+    _rows(table, "dense", document.dense, removed=0, merged=0)
+    for candidate in document.candidates:
+        removed = len(candidate.removed_sites)
+        _rows(table, candidate.name, candidate, removed=removed, merged=candidate.merged_operators)
+    certificates = [
+        f"{c.name}: collapse certificate {_word(c.certificate.passed)} (relative RMS "
+        f"{c.certificate.rms_relative:.1e}); "
+        + "; ".join(
+            f"{p.target} {_word(p.passed)}: {p.max_relative:.1e} from torch over {p.images} images"
+            for p in c.parity
+        )
+        for c in document.candidates
+    ]
+    verdict = f"{document.verdict}" + "".join(f"\n  {reason}" for reason in document.reasons)
+    return Group(table, *certificates, verdict, f"report: {document.report}")
+
+
+def _rows(
+    table: Table, name: str, network: DenseRecord | CandidateRecord, *, removed: int, merged: int
+) -> None:
+    for index, (target, latency) in enumerate(network.measured_ms.items()):
+        first = (name, f"{network.accuracy:.4f}") if index == 0 else ("", "")
+        last = (f"{removed}", f"{merged}", f"{network.macs:,}") if index == 0 else ("", "", "")
+        lo, hi = latency.interval_ms
+        speed_up = f"{1 / latency.ratio:.2f}x" if latency.ratio else "1x"
+        table.add_row(
+            *first, target, f"{latency.median_ms:.4f}", f"[{lo:.4f}, {hi:.4f}]", speed_up, *last
+        )
+
+
+def _word(passed: bool) -> str:
+    return "passed" if passed else "FAILED"
