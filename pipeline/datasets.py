@@ -110,7 +110,7 @@ def _split(images: np.ndarray, labels: np.ndarray, top: int, mean: float, spread
 
 
 def _from_function(spec: str, folders: Sequence[Path]) -> Splits:
-    pairs = call(resolve(spec, folders=folders), {}, {})
+    pairs = call(spec, resolve(spec, folders=folders), offered={}, options={})
     if not isinstance(pairs, tuple | list) or len(pairs) != len(SPLITS):
         raise InputError(
             f"data set {spec!r} must return four (images, labels) pairs: {', '.join(SPLITS)}"

@@ -194,11 +194,11 @@ def build_model(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if spec in BUILT_IN:
-            model = call(BUILT_IN[spec], offered, given)
+            model = call(spec, BUILT_IN[spec], offered=offered, options=given)
         elif spec.startswith("torchvision:"):
             model = _from_torchvision(spec.removeprefix("torchvision:"), offered, given)
         elif ":" in spec:
-            model = call(resolve(spec, folders=folders), offered, given)
+            model = call(spec, resolve(spec, folders=folders), offered=offered, options=given)
         else:
             raise InputError(
                 f"no model named {spec!r}{_nearest(spec, BUILT_IN)}; there are: "

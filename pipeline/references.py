@@ -48,28 +48,35 @@ def resolve(reference: str, *, folders: Sequence[Path] = ()) -> Callable[..., An
     return found
 
 
-def call(function: Callable[..., Any], offered: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    """Call with those of `offered` that it takes, and with all of `given`, which it must take."""
+def call(
+    name: str,
+    function: Callable[..., Any],
+    *,
+    offered: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Any:
+    """Call with those of `offered` that it takes, and with all of `options`, which it must take."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:  # compiled code without a signature
-        return function(**given)
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    for name in given:
-        if name not in names and not takes_any:
+        parameters = ()
+    takes_any = not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters)
+    takes = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for option in options:
+        if option not in takes and not takes_any:
             raise InputError(
-                f"{function.__name__} takes no option {name!r}; "
-                f"it takes: {', '.join(sorted(names)) or 'none'}"
+                f"{name!r} takes no option {option!r}; "
+                f"it takes: {', '.join(sorted(takes)) or 'none'}"
             )
-    taken = {name: value for name, value in offered.items() if name in names}
-    needed = {p.name for p in parameters if p.default is p.empty and p.name in names}
-    missing = needed - taken.keys() - given.keys()
-    if missing:
-        raise InputError(
-            f"{function.__name__} needs {', '.join(sorted(missing))}: give it under options"
-        )
-    return function(**{**taken, **given})
+    given = {**{key: value for key, value in offered.items() if key in takes}, **options}
+    needed = {p.name for p in parameters if p.default is p.empty and p.name in takes}
+    if missing := needed - given.keys():
+        raise InputError(f"{name!r} needs {', '.join(sorted(missing))}: give it under options")
+    try:
+        return function(**given)
+    except Exception as e:  # the user's function, or a value that ours cannot take
+        shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise InputError(f"{name!r} failed when called with ({shown}): {e!r}") from e
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import stat
+import sys
 
 import numpy as np
 import pytest
@@ -220,7 +221,7 @@ IMAGES, LABELS = "np.zeros((2, 1, 4, 4), np.float32)", "np.zeros(2, int)"
 )
 def test_data_set_that_cannot_be_used_says_why(tmp_path, monkeypatch, returned, says):
     (tmp_path / "bad_images.py").write_text(f"import numpy as np\ndef make(): return {returned}\n")
-    monkeypatch.delitem(__import__("sys").modules, "bad_images", raising=False)
+    monkeypatch.delitem(sys.modules, "bad_images", raising=False)
 
     with pytest.raises(InputError, match=says):
         load_dataset("bad_images:make", cache=tmp_path, reporter=Log(), folders=[tmp_path])

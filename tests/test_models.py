@@ -82,6 +82,8 @@ def test_torchvision_network_is_built_by_name():
         ("torchvision:resnet81", {}, "did you mean resnet18"),
         ("torchvision:resnet18", {}, "3 channels, the data set has 1"),
         ("resnet18", {"wdith": 8}, "takes no option 'wdith'; it takes: in_channels"),
+        ("resnet18", {"width": -1}, r"failed when called with .*width=-1\)"),
+        ("json:loads", {}, "'json:loads' needs s"),
         ("nowhere.at_all:make", {}, "no module 'nowhere.at_all'"),
         ("json:dumpz", {}, "has no 'dumpz'; it has:"),
         ("math:pi", {}, "is a float, not a function"),
@@ -124,3 +126,24 @@ def test_module_that_fails_at_import_is_an_input_error(tmp_path):
 
     with pytest.raises(InputError, match="ZeroDivisionError"):
         build_model("broken_network:make", num_classes=4, in_channels=1, seed=0, folders=[tmp_path])
+
+
+def test_function_that_fails_is_an_input_error(tmp_path):
+    (tmp_path / "failing_network.py").write_text("def make(): raise KeyError('lost')\n")
+
+    with pytest.raises(InputError, match=r"'failing_network:make' failed .* KeyError\('lost'\)"):
+        build_model(
+            "failing_network:make", num_classes=4, in_channels=1, seed=0, folders=[tmp_path]
+        )
+
+
+def test_callable_without_a_name_may_make_the_network(tmp_path):
+    (tmp_path / "partial_network.py").write_text(
+        "from functools import partial\nfrom torch import nn\nmake = partial(nn.Linear, 3, 4)\n"
+    )
+
+    model = build_model(
+        "partial_network:make", num_classes=4, in_channels=1, seed=0, folders=[tmp_path]
+    )
+
+    assert isinstance(model, nn.Linear)
