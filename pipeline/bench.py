@@ -83,6 +83,7 @@ def bench(
         (measured,) = measure(
             target, [model], rounds=rounds, seed=seed, block_s=BLOCK_S, laps=LAPS, shapes=shapes,
             on_round=lambda _done: step(1),
+            say=reporter.say,
         )  # fmt: skip
     if samples is not None:
         write_measurement(measured, samples)

@@ -74,6 +74,7 @@ def compare_files(
         done = compare(
             target, baseline, candidate, rule=rule, seed=seed, across=across,
             on_round=lambda _done: step(1),
+            say=reporter.say,
         )  # fmt: skip
     return compare_document(done)
 

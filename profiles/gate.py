@@ -19,6 +19,7 @@ from pathlib import Path
 
 from profiles.comparison import log_ratios
 from profiles.fitness import Fitness, judge
+from profiles.lease import lease
 from profiles.measurement import Measurement
 from profiles.rounds import Sampling, StartWorker, Trial, start_worker
 from profiles.statistics import (
@@ -123,19 +124,21 @@ def compare(
     sampling: Sampling = PAIRED,
     across: Sequence[str] = (),
     on_round: Callable[[int], None] = lambda _done: None,
+    say: Callable[[str], None] = lambda _message: None,
     start: StartWorker = start_worker,
 ) -> Comparison:
     """Rounds until a look decides or the last one has been taken."""
     trial = Trial(target, (baseline, candidate), seed=seed, sampling=sampling, start=start)
-    while True:
-        trial.round()
-        on_round(trial.done)
-        if trial.done not in rule.looks:
-            continue
-        first, second = trial.measurements()
-        decision = decide(log_ratios(second, first, across), rule)
-        if decision.verdict != INCONCLUSIVE or trial.done >= rule.looks[-1]:
-            return judged(first, second, decision, rule)
+    with lease(target, f"comparing {baseline.name} and {candidate.name}", say=say):
+        while True:
+            trial.round()
+            on_round(trial.done)
+            if trial.done not in rule.looks:
+                continue
+            first, second = trial.measurements()
+            decision = decide(log_ratios(second, first, across), rule)
+            if decision.verdict != INCONCLUSIVE or trial.done >= rule.looks[-1]:
+                return judged(first, second, decision, rule)
 
 
 def judged(

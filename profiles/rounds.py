@@ -18,6 +18,7 @@ from typing import Any
 
 from profiles.environment import Fingerprint
 from profiles.host import idlest_cores
+from profiles.lease import lease
 from profiles.measurement import Block, Measurement, Round
 from profiles.target import Target
 from profiles.worker import Worker
@@ -235,6 +236,7 @@ def measure(
     warm_up_s: float = 1.0,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     on_round: OnRound = lambda _done: None,
+    say: Callable[[str], None] = lambda _message: None,
     start: StartWorker = start_worker,
 ) -> list[Measurement]:
     """Measure every artifact, each beside `paths[0]`; one `Measurement` per path, in order."""
@@ -242,7 +244,8 @@ def measure(
         raise InputError(f"{rounds} rounds measure nothing: at least 1")
     sampling = Sampling(block_s, min_runs, laps, warm_up_s, 3 * warm_up_s)
     trial = Trial(target, paths, seed=seed, sampling=sampling, shapes=shapes, start=start)
-    for done in range(rounds):
-        trial.round()
-        on_round(done + 1)
+    with lease(target, f"measuring {len(paths)} networks", say=say):
+        for done in range(rounds):
+            trial.round()
+            on_round(done + 1)
     return trial.measurements()

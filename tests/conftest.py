@@ -11,6 +11,13 @@ from onnx import TensorProto, helper, numpy_helper
 MakeNetwork = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def private_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """Neither wait for a real measurement's lease, nor write into the user's registry."""
+    monkeypatch.setenv("SHOAL_LEASES", str(tmp_path_factory.mktemp("leases")))
+    monkeypatch.setenv("SHOAL_REGISTRY", str(tmp_path_factory.mktemp("registry")))
+
+
 @pytest.fixture
 def make_network(tmp_path: Path) -> MakeNetwork:
     """`make_network("a.onnx", convolutions=3, batch="n")`: a stack of 3x3 convolutions, ReLUs."""

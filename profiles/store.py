@@ -1,0 +1,199 @@
+"""The registry: measurements and named baselines in one SQLite file, artifacts beside it.
+
+Write-ahead logging and immediate transactions: a killed writer leaves the last whole state, and
+two writers take turns. The schema's version is SQLite's own `user_version`; entry n of
+MIGRATIONS leads from version n to n + 1, and a new file runs them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from profiles.measurement import Measurement, measurement_from
+from runtimes.errors import InputError
+from runtimes.onnx_file import sha256
+
+ENVIRONMENT = "SHOAL_REGISTRY"
+BUSY_S = 30.0
+MIGRATIONS = (
+    """
+    CREATE TABLE measurements (
+        id INTEGER PRIMARY KEY,
+        measured_at TEXT NOT NULL,
+        target TEXT NOT NULL,
+        artifact_sha256 TEXT NOT NULL,
+        median_ms REAL NOT NULL,
+        record TEXT NOT NULL
+    );
+    CREATE TABLE baselines (
+        name TEXT NOT NULL,
+        target TEXT NOT NULL,
+        measurement INTEGER NOT NULL REFERENCES measurements (id),
+        promoted_at TEXT NOT NULL
+    );
+    """,
+    """
+    CREATE INDEX measurements_by_artifact ON measurements (target, artifact_sha256);
+    CREATE INDEX baselines_by_name ON baselines (name, target);
+    ALTER TABLE baselines ADD COLUMN note TEXT;
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What a name stands for on a target: the newest promotion counts."""
+
+    name: str
+    target: str
+    promoted_at: str
+    note: str | None
+    artifact: Path
+    measurement: Measurement
+
+
+def registry_folder() -> Path:
+    """$SHOAL_REGISTRY, or the user's data folder."""
+    own = os.environ.get(ENVIRONMENT)
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(own) if own else Path(data) / "shoal"
+
+
+class Store:
+    """One registry; every call is a transaction of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.connection = sqlite3.connect(
+                folder / "registry.sqlite", timeout=BUSY_S, isolation_level=None
+            )
+            self.connection.execute("PRAGMA journal_mode = WAL")
+        except (OSError, sqlite3.Error) as e:
+            raise InputError(
+                f"the registry {folder} cannot be opened ({e}): set ${ENVIRONMENT}"
+            ) from e
+        self._migrate()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def add(self, measurement: Measurement) -> int:
+        """Keep a measurement; its number."""
+        with self._writing() as database:
+            return self._insert(database, measurement)
+
+    def promote(self, name: str, measurement: Measurement, note: str | None = None) -> Baseline:
+        """Keep the measurement and its artifact under a name."""
+        artifact = self._keep_artifact(measurement)
+        now = _now()
+        with self._writing() as database:
+            number = self._insert(database, measurement)
+            database.execute(
+                "INSERT INTO baselines (name, target, measurement, promoted_at, note) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (name, measurement.target, number, now, note),
+            )
+        return Baseline(name, measurement.target, now, note, artifact, measurement)
+
+    def baseline(self, name: str, target: str) -> Baseline:
+        """The newest promotion of that name on that target."""
+        row = self.connection.execute(
+            "SELECT promoted_at, note, record FROM baselines "
+            "JOIN measurements ON measurements.id = measurement "
+            "WHERE name = ? AND baselines.target = ? ORDER BY baselines.rowid DESC LIMIT 1",
+            (name, target),
+        ).fetchone()
+        if row is None:
+            known = ", ".join(f"{one} on {where}" for one, where in self.names()) or "none"
+            raise InputError(
+                f"no baseline {name!r} on target {target!r}; there are: {known} "
+                "(`shoal promote` stores one)"
+            )
+        measurement = measurement_from(json.loads(row[2]))
+        artifact = self._artifact_path(measurement.artifact.sha256)
+        return Baseline(name, target, row[0], row[1], artifact, measurement)
+
+    def names(self) -> list[tuple[str, str]]:
+        """(name, target) of every baseline."""
+        return self.connection.execute(
+            "SELECT DISTINCT name, target FROM baselines ORDER BY name, target"
+        ).fetchall()
+
+    def count(self) -> int:
+        return self.connection.execute("SELECT count(*) FROM measurements").fetchone()[0]
+
+    def _insert(self, database: sqlite3.Connection, measurement: Measurement) -> int:
+        done = database.execute(
+            "INSERT INTO measurements (measured_at, target, artifact_sha256, median_ms, record) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (
+                _now(),
+                measurement.target,
+                measurement.artifact.sha256,
+                measurement.median_ms,
+                json.dumps(asdict(measurement), default=str),
+            ),
+        )
+        assert done.lastrowid is not None
+        return done.lastrowid
+
+    def _migrate(self) -> None:
+        version = self._version()
+        if version > len(MIGRATIONS):
+            raise InputError(
+                f"the registry {self.folder} has version {version}, this shoal knows "
+                f"{len(MIGRATIONS)}: use the newer shoal, or another ${ENVIRONMENT}"
+            )
+        if version == len(MIGRATIONS):
+            return
+        with self._writing() as database:
+            for number in range(self._version(), len(MIGRATIONS)):
+                for statement in MIGRATIONS[number].split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {number + 1}")
+
+    def _version(self) -> int:
+        return self.connection.execute("PRAGMA user_version").fetchone()[0]
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def _artifact_path(self, digest: str) -> Path:
+        return self.folder / "artifacts" / f"{digest}.onnx"
+
+    def _keep_artifact(self, measurement: Measurement) -> Path:
+        """A copy by content, whole or not at all."""
+        kept = self._artifact_path(measurement.artifact.sha256)
+        kept.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+            copy = Path(folder) / "copy.onnx"
+            shutil.copyfile(measurement.artifact.path, copy)
+            if sha256(copy) != measurement.artifact.sha256:
+                raise InputError(
+                    f"{measurement.artifact.path} has changed since it was measured: measure it "
+                    "again and promote that"
+                )
+            copy.replace(kept)
+        return kept
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")

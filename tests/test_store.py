@@ -1,0 +1,154 @@
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_measurement import measurement
+
+from profiles.store import MIGRATIONS, Store, registry_folder
+from runtimes.errors import InputError
+from runtimes.onnx_file import sha256
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "registry")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def measured(make_network):
+    path = make_network()
+    one = measurement()
+    return replace(one, artifact=replace(one.artifact, path=path, sha256=sha256(path)))
+
+
+def test_a_baseline_comes_back_as_it_was_with_its_artifact(store, measured):
+    store.promote("resnet", measured, note="v1")
+
+    found = store.baseline("resnet", "x86-cpu")
+
+    assert found.measurement == measured
+    assert sha256(found.artifact) == measured.artifact.sha256
+    assert found.note == "v1"
+
+
+def test_the_newest_promotion_counts(store, measured):
+    store.promote("resnet", measured, note="old")
+    store.promote("resnet", measured, note="new")
+
+    assert store.baseline("resnet", "x86-cpu").note == "new"
+
+
+def test_an_unknown_baseline_lists_those_that_there_are(store, measured):
+    store.promote("resnet", measured)
+
+    with pytest.raises(InputError, match="there are: resnet on x86-cpu"):
+        store.baseline("vgg", "x86-cpu")
+
+
+def test_an_artifact_that_changed_since_is_not_promoted(store, measured):
+    measured.artifact.path.write_bytes(b"something else")
+
+    with pytest.raises(InputError, match="has changed since"):
+        store.promote("resnet", measured)
+    assert store.names() == []
+
+
+def test_version_one_is_migrated_with_its_rows(tmp_path):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    old = sqlite3.connect(folder / "registry.sqlite")
+    old.executescript(MIGRATIONS[0])
+    old.execute("INSERT INTO measurements VALUES (1, 'then', 'x86-cpu', 'ab', 1.5, '{}')")
+    old.execute("PRAGMA user_version = 1")
+    old.commit()
+    old.close()
+
+    store = Store(folder)
+
+    assert store.count() == 1
+    assert store.connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+    assert store.connection.execute("SELECT note FROM baselines").fetchall() == []
+    store.close()
+
+
+def test_a_newer_version_is_refused(tmp_path):
+    Store(tmp_path).close()
+    newer = sqlite3.connect(tmp_path / "registry.sqlite")
+    newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    newer.close()
+
+    with pytest.raises(InputError, match="use the newer shoal"):
+        Store(tmp_path)
+
+
+def test_an_unwritable_place_is_refused():
+    with pytest.raises(InputError, match="cannot be opened"):
+        Store(Path("/proc/nowhere"))
+
+
+def test_the_place_can_be_chosen(tmp_path, monkeypatch):
+    monkeypatch.setenv("SHOAL_REGISTRY", str(tmp_path))
+
+    assert registry_folder() == tmp_path
+
+
+def write_many(folder, count, started):
+    store = Store(folder)
+    started.set()
+    for _ in range(count):
+        store.add(measurement())
+    store.close()
+
+
+def test_a_writer_killed_in_the_middle_leaves_a_whole_registry(tmp_path):
+    """kill -9 while it writes without a pause; every row that is there is whole."""
+    context = multiprocessing.get_context("spawn")
+    for _ in range(3):
+        started = context.Event()
+        writer = context.Process(target=write_many, args=(tmp_path, 10**6, started))
+        writer.start()
+        assert started.wait(30)
+        time.sleep(0.1)
+        os.kill(writer.pid or 0, signal.SIGKILL)
+        writer.join()
+
+    store = Store(tmp_path)
+
+    assert store.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    before = store.count()
+    assert before > 0
+    store.add(measurement())
+    assert store.count() == before + 1
+    store.close()
+
+
+def test_a_transaction_that_fails_leaves_nothing(store, measured):
+    store.connection.execute("DROP TABLE baselines")
+
+    with pytest.raises(sqlite3.OperationalError):
+        store.promote("resnet", measured)
+
+    assert store.count() == 0
+
+
+def test_two_processes_write_at_once_and_no_row_is_lost(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    started = [context.Event(), context.Event()]
+    writers = [context.Process(target=write_many, args=(tmp_path, 40, one)) for one in started]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+
+    store = Store(tmp_path)
+
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert store.count() == 80
+    store.close()
