@@ -24,6 +24,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="A traceback with every error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no messages.")]
 
+PLAIN_WIDTH = 160  # of a file or a CI log, which have no edge
+
 D = TypeVar("D")
 
 
@@ -41,7 +43,8 @@ def finish(
         text = TypeAdapter(type(document)).dump_json(document, indent=2, by_alias=True)
         sys.stdout.write(text.decode() + "\n")
     else:
-        Console(soft_wrap=True, highlight=False).print(show(document))
+        width = None if sys.stdout.isatty() else PLAIN_WIDTH
+        Console(soft_wrap=True, highlight=False, width=width).print(show(document))
     sys.stdout.flush()
     raise typer.Exit(code(document))
 
