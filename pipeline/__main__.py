@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from pipeline import bench, compare, console, doctor, results
+from pipeline.collapsed import Wish, collapse_file, show_collapse
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
 from pipeline.mapping import MAX_KERNEL
@@ -44,6 +45,39 @@ def map_verb(
     finish(
         lambda _: map_file(model, max_kernel=max_kernel),
         show=show_map,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@app.command("collapse")
+def collapse_verb(
+    source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="An ONNX file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="Where to write.")],
+    linearise: Annotated[list[str] | None, typer.Option(help="Site ids, or `all`.")] = None,
+    stand_ins: Annotated[Path | None, typer.Option(help="JSON: scale, shift per site.")] = None,
+    merge: Annotated[str, typer.Option(help="cheaper, always, or a plan's path.")] = "cheaper",
+    move_padding: Annotated[bool, typer.Option("--move-padding", help="Changes borders.")] = False,
+    max_kernel: Annotated[int, typer.Option(min=1, help="Largest merged kernel.")] = MAX_KERNEL,
+    tolerance: Annotated[float | None, typer.Option(help="Relative RMS; by precision.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the inputs that certify.")] = 0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    quiet: Quiet = False,
+) -> None:
+    """Merge every linear chain exactly; written only if it provably computes the same."""
+    wish = Wish(
+        linearise=tuple(linearise or ()),
+        stand_ins=stand_ins,
+        merge=merge,
+        move_padding=move_padding,
+        max_kernel=max_kernel,
+        tolerance=tolerance,
+        seed=seed,
+    )
+    finish(
+        lambda reporter: collapse_file(source, out, wish, reporter),
+        show=show_collapse,
         as_json=as_json,
         quiet=quiet,
     )

@@ -15,6 +15,7 @@ from runtimes.errors import InputError
 
 DOCUMENTS = {
     "bench": "pipeline.bench:BenchDocument",
+    "collapse": "pipeline.collapsed:CollapseDocument",
     "compare": "pipeline.compare:CompareDocument",
     "compress": "pipeline.documents:CompressDocument",
     "doctor": "pipeline.doctor:DoctorDocument",

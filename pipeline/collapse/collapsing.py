@@ -17,6 +17,7 @@ from pipeline.collapse.applying import apply
 from pipeline.collapse.cutting import Merge, chosen_groups, cut, fewest_macs, fewest_operators
 from pipeline.collapse.drawing import cast_pending
 from pipeline.collapse.fusing import Rules
+from pipeline.collapse.moving import move_padding_in
 from pipeline.collapse.refusing import Kept, refusals
 from pipeline.collapse.structure import Chain, Leaf, find_chains
 from pipeline.collapse.tidy import tidy
@@ -70,7 +71,7 @@ def collapse(
         allowed = replace(rules, move_padding=False)
         for one in found:
             if one.form.moved:
-                _move_padding(reference, one)
+                move_padding_in(reference, one)
             done.append(_describe(one, apply(work, one).name or ""))
         tidy(work)
     if groups is not None:
@@ -120,31 +121,3 @@ def _describe(one: Merge, output: str) -> Merged:
         macs_before=sum(unit.macs for unit in units),
         macs_after=one.form.macs,
     )
-
-
-def _move_padding(reference: ir.Model, one: Merge) -> None:
-    """In the uncollapsed model: all padding of the run on its first operator."""
-    leaves = one.items[0].branch if not isinstance(one.items[0], Leaf) else one.items
-    nodes = {node.name: node for node in reference.graph}
-    for index, leaf in enumerate(leaves):
-        if not isinstance(leaf, Leaf):
-            continue  # pads nothing: `fuse` refuses to move padding through a shortcut
-        node = nodes[leaf.unit.node.name]
-        pads = one.form.geometry.pads if index == 0 else (0,) * len(one.form.geometry.pads)
-        node.attributes["pads"] = ir.AttrInt64s("pads", pads)
-        if "auto_pad" in node.attributes:
-            node.attributes["auto_pad"] = ir.AttrString("auto_pad", "NOTSET")
-    first, last = next(iter(leaves[0].units)), list(leaves[-1].units)[-1]
-    _forget_shapes(nodes[first.node.name], nodes[last.closing.name])
-
-
-def _forget_shapes(start: ir.Node, end: ir.Node) -> None:
-    """Sizes between the first and the last operator are others now."""
-    stack = [start]
-    while stack:
-        node = stack.pop()
-        if node is end:
-            continue
-        for output in node.outputs:
-            output.shape = None
-            stack += output.consumers()
