@@ -110,7 +110,8 @@ def apart(marks: Sequence[Mark]) -> list[Mark]:
         ]
         inside = [p for p in places if label_span(p)[0] >= 0 and label_span(p)[1] <= WIDTH]
         free = [p for p in inside if not any(covers(p, other) for other in placed)]
-        placed.append((free or inside or places)[0])
+        clear = [p for p in free if not any(_crosses(p, other) for other in marks)]
+        placed.append((clear or free or inside or places)[0])
     return placed
 
 
@@ -119,6 +120,14 @@ def covers(one: Mark, other: Mark) -> bool:
     return (
         abs(one.label_y - other.label_y) < LABEL_GAP and start < others_end and others_start < end
     )
+
+
+def _crosses(one: Mark, other: Mark) -> bool:
+    """Does the label of `one` run over the upright whisker of `other`?"""
+    if other.y_ends is None or (one.x, one.y) == (other.x, other.y):
+        return False
+    (start, end), (low, high) = label_span(one), sorted(other.y_ends)
+    return start < other.x < end and low - LABEL_GAP < one.label_y < high + LABEL_GAP
 
 
 def label_span(mark: Mark) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from math import sqrt
+from math import floor, log10, sqrt
 
 from pipeline.documents import CandidateRecord, CompressDocument, DenseRecord, Latency
 
@@ -12,8 +12,8 @@ NORMAL_95 = 1.959963984540054
 
 
 def milliseconds(value: float) -> str:
-    """With three decimals below 10 ms, where a network of microseconds still has three digits."""
-    return f"{value:.{3 if abs(value) < 10 else 2 if abs(value) < 100 else 1}f}"
+    """Three decimals below 10 ms, more where the first three digits need them, up to ten ns."""
+    return f"{value:.{_decimals(value)}f}"
 
 
 def signed_milliseconds(value: float) -> str:
@@ -21,7 +21,15 @@ def signed_milliseconds(value: float) -> str:
 
 
 def interval(bounds: Sequence[float]) -> str:
-    return " to ".join(milliseconds(bound) for bound in bounds)
+    """Both bounds with the decimals of the finer one."""
+    decimals = max(_decimals(bound) for bound in bounds)
+    return " to ".join(f"{bound:.{decimals}f}" for bound in bounds)
+
+
+def _decimals(value: float) -> int:
+    if abs(value) >= 10:
+        return 2 if abs(value) < 100 else 1
+    return 3 if value == 0 else min(5, max(3, 2 - floor(log10(abs(value)))))
 
 
 def percent(fraction: float) -> str:
@@ -95,6 +103,7 @@ def sentence(document: CompressDocument) -> str:
         )
     lost = points(chosen.accuracy - document.dense.accuracy)
     return (
-        f"{chosen.name} takes {' and '.join(parts)}, with {percent(chosen.accuracy)} test accuracy "
+        f"The chosen network ({chosen.name}) takes {' and '.join(parts)}, "
+        f"with {percent(chosen.accuracy)} test accuracy "
         f"({lost} points) and {chosen.activations} of {document.dense.activations} activations."
     )

@@ -107,6 +107,7 @@ def scores_of_sites(document: CompressDocument) -> list[Panel]:
 def rounds_of_loop(plan: PlanRecord) -> list[Panel]:
     """One panel for each target: what every round predicted and what the network then measured."""
     targets = list(dict.fromkeys(name for turn in plan.rounds for name in turn.targets))
+    taken = {part.option for part in plan.segments if part.option}
     panels = []
     for target in targets:
         entries, limit = [], 0.0
@@ -121,7 +122,8 @@ def rounds_of_loop(plan: PlanRecord) -> list[Panel]:
                 ("predicted", found.predicted_ms, None),
                 ("measured", found.measured_ms, found.interval_ms),
             ]
-            entries.append((f"round {index}", title, marks))
+            label = f"round {index}" + (", taken" if set(turn.options) == taken else "")
+            entries.append((label, title, marks))
         panels.append(
             _rows(
                 target,

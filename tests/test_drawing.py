@@ -27,6 +27,14 @@ def test_labels_cover_no_other_and_stay_inside(places):
     assert all(0 <= end <= WIDTH for mark in placed for end in label_span(mark))
 
 
+def test_label_runs_over_no_whisker_where_there_is_another_place():
+    one, other = (
+        Mark("dense", "", x, 100, y_ends=(60, 140), label="a network") for x in (150, 190)
+    )
+
+    assert [mark.label_left for mark in apart([one, other])] == [True, False]
+
+
 def test_guard_of_the_labels_can_fail():
     one, other = marks((100, 100), (110, 105))
 
