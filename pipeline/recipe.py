@@ -160,6 +160,12 @@ class TargetTable(Table):
 class Recipe(Table):
     name: str = Field(description="names the job, and its folder if `out` is not given")
     seed: int = Field(default=0, ge=0, description="of every random choice in the job")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="of training, all cores if not given; beside other work 1 is often faster. "
+        "The threads of a measurement are the target's",
+    )
     out: str | None = Field(
         default=None, description="the workspace; shoal-runs/<name> if not given"
     )

@@ -82,6 +82,10 @@ def trace(model: nn.Module, example: Tensor) -> fx.GraphModule:
         raise TypeError(f"expected a GraphModule from torch.export, got {type(graph_module)}")
     plain = detached_copy(_with_plain_output(graph_module))
     _thaw_batch_norms(plain)
+    for node in plain.graph.nodes:
+        if node.target is aten.view.default:  # holds for one memory format only
+            node.target = aten.reshape.default
+    plain.recompile()
     plain.eval()
     return plain
 
