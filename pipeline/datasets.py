@@ -7,6 +7,7 @@ is one that nothing was chosen by.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,15 @@ class Splits:
     validation: Split
     test: Split
     num_classes: int
+
+    def sha256(self) -> str:
+        """Of every pixel and label: a stage that was made from other images is another stage."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.calibration, self.validation, self.test):
+            digest.update(repr(tuple(split.images.shape)).encode())
+            digest.update(split.images.numpy().data)
+            digest.update(split.labels.numpy().data)
+        return digest.hexdigest()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

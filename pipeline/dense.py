@@ -15,7 +15,7 @@ from pipeline.activations import SiteStatistics, Statistics, collect
 from pipeline.export import export
 from pipeline.finetune import Schedule, train
 from pipeline.job import Job
-from pipeline.models import build_model
+from pipeline.models import build_model, digest
 from pipeline.recipe import TrainTable
 from runtimes.errors import InputError
 from runtimes.onnx_file import sha256
@@ -36,7 +36,8 @@ def dense_network(job: Job) -> tuple[nn.Module, Path]:
     )
     key: dict[str, Any] = {
         "model": recipe.model.model_dump(mode="json"),
-        "data": recipe.data.dataset,
+        "built": digest(model),
+        "data": job.splits.sha256(),
         "seed": recipe.seed,
     }
     checkpoint = recipe.model.checkpoint

@@ -20,6 +20,7 @@ from pipeline.recipe import Recipe
 from pipeline.workspace import Workspace
 from profiles.environment import DECISIVE, fingerprint
 from profiles.target import Target
+from runtimes.errors import InputError
 
 T = TypeVar("T")
 
@@ -30,6 +31,14 @@ class Job:
     splits: Splits
     workspace: Workspace
     reporter: Reporter
+
+    def __post_init__(self) -> None:
+        asked, there = self.recipe.calibration.images, len(self.splits.calibration)
+        if asked is not None and asked > there:
+            raise InputError(
+                f"calibration.images = {asked}: the calibration split of {self.splits.name} has "
+                f"{there}; ask for no more, or leave the key out to use them all"
+            )
 
     @property
     def calibration(self) -> Tensor:

@@ -6,6 +6,7 @@ make the published ones hard: one activation module called twice, shortcuts, dep
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -207,6 +208,15 @@ def build_model(
     if not isinstance(model, nn.Module):
         raise InputError(f"model {spec!r} gave a {type(model).__name__}, not a torch.nn.Module")
     return model.eval()
+
+
+def digest(model: nn.Module) -> str:
+    """Of a network's modules and values: code of the user's own may change behind one name."""
+    found = hashlib.sha256(repr(model).encode())
+    for name, value in model.state_dict().items():
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _from_torchvision(name: str, offered: Mapping[str, Any], given: Mapping[str, Any]) -> nn.Module:

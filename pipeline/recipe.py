@@ -105,8 +105,8 @@ class FinetuneTable(TrainTable):
 
 
 class CalibrationTable(Table):
-    images: int = Field(
-        default=2000, ge=1, description="how many images of the calibration split are used"
+    images: int | None = Field(
+        default=None, ge=1, description="how many of the calibration split, all if not given"
     )
 
 

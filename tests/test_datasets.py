@@ -65,6 +65,17 @@ def test_digits_is_the_same_in_every_run():
     assert torch.equal(first.train.labels, again.train.labels)
 
 
+def test_digest_sees_one_changed_pixel_and_one_changed_label():
+    splits = load_dataset("digits", cache=cache_folder(), reporter=Reporter(quiet=True))
+    before = splits.sha256()
+
+    splits.validation.images[0, 0, 0, 0] += 1
+    with_other_pixel = splits.sha256()
+    splits.test.labels[0] += 1
+
+    assert len({before, with_other_pixel, splits.sha256()}) == 3
+
+
 def test_images_are_normalised():
     splits = load_dataset("digits", cache=cache_folder(), reporter=Reporter(quiet=True))
 

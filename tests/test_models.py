@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models import BUILT_IN, build_model
+from pipeline.models import BUILT_IN, build_model, digest
 from runtimes.errors import InputError
 
 
@@ -147,3 +147,19 @@ def test_callable_without_a_name_may_make_the_network(tmp_path):
     )
 
     assert isinstance(model, nn.Linear)
+
+
+def test_digest_tells_weights_and_structure_apart():
+    def digest_of(spec="vgg8", **changed):
+        return digest(
+            build_model(spec, **{"num_classes": 10, "in_channels": 1, "seed": 0, **changed})
+        )
+
+    assert digest_of() == digest_of()
+    assert (
+        len({digest_of(), digest_of(seed=1), digest_of(num_classes=9), digest_of("resnet18")}) == 4
+    )
+
+
+def test_digest_sees_an_activation_that_has_no_weights():
+    assert digest(nn.Sequential(nn.ReLU())) != digest(nn.Sequential(nn.ReLU6()))
