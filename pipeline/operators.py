@@ -142,7 +142,7 @@ def glue_kind(node: ir.Node, value: ir.Value, axis: int | None = None) -> str | 
     if node.op_type == "Dropout":
         return "identity" if _inference_dropout(node) else None
     if node.op_type == "BatchNormalization":
-        return None if integer(node, "training_mode", 0) else "affine"
+        return "affine" if _norm_of_axis(node, value, axis) else None
     if node.op_type in ARITHMETIC:
         return "affine" if per_channel_operand(node, value, axis) is not None else None
     if node.op_type == "GlobalAveragePool" or _mean_over_space(node, value):
@@ -150,6 +150,14 @@ def glue_kind(node: ir.Node, value: ir.Value, axis: int | None = None) -> str | 
     if node.op_type in {"Reshape", "Flatten", "Squeeze"} and _drops_ones(node, value):
         return "flatten"
     return None
+
+
+def _norm_of_axis(node: ir.Node, value: ir.Value, axis: int | None) -> bool:
+    """A batch norm at inference, whose channels, axis 1, are the operator's too."""
+    if integer(node, "training_mode", 0) or value.shape is None:
+        return False
+    wanted = channel_axis_of_operator(value) if axis is None else axis % len(value.shape)
+    return wanted == 1
 
 
 def _pools_nothing(node: ir.Node) -> bool:

@@ -8,23 +8,16 @@ mean(W x + b) = W mean(x) + b for a pointwise W: the mean over space moves to th
 
 from __future__ import annotations
 
-import numpy as np
-import onnx
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 
 from pipeline.building import drop_unused_initializers, initializer, remove_dead
-from pipeline.collapse.algebra import Linear, scale_input, scale_output
-from pipeline.collapse.drawing import draw, final_dtype, pending, put
-from pipeline.collapse.reading import unit_of
-from pipeline.collapse.units import Unit
-from pipeline.constants import constant, integer, number, sole_consumer
-from pipeline.geometry import matrix
-from pipeline.operators import glue_kind, per_channel_operand
+from pipeline.collapse.commuting import hoist_mean, move_before_layout
+from pipeline.collapse.folding import fold_into_operator, fold_norm
+from pipeline.collapse.layout import evaluate
+from pipeline.constants import constant
+from pipeline.operators import glue_kind
 
 FOLDABLE = {"Unsqueeze", "Squeeze", "Reshape", "Transpose", "Flatten", "Identity", "Cast"}
-
-Affine = tuple[np.ndarray, np.ndarray | None]
 
 
 def tidy(model: ir.Model) -> None:
@@ -35,10 +28,7 @@ def tidy(model: ir.Model) -> None:
         for node in list(model.graph):
             if node.graph is None:
                 continue
-            changed |= any(
-                rule(model, node)
-                for rule in (_fold_constant, _bypass, _fold_into_operator, _fold_norm, _hoist_mean)
-            )
+            changed |= any(rule(model, node) for rule in RULES)
     drop_unused_initializers(model)
 
 
@@ -50,18 +40,10 @@ def _fold_constant(model: ir.Model, node: ir.Node) -> bool:
     output = node.outputs[0]
     if any(array is None for array in arrays) or output.is_graph_output():
         return False
-    proto = ir.serde.serialize_node(node)
-    names = [value.name or "" for value in node.inputs if value is not None]
-    graph = onnx.helper.make_graph(
-        [proto],
-        "constant",
-        [onnx.helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(names)],
-        [onnx.helper.make_empty_tensor_value_info(output.name or "")],
-    )
-    opsets = [onnx.helper.make_opsetid("", model.opset_imports.get("", 18))]
-    evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets))
-    (folded,) = evaluator.run(None, dict(zip(names, arrays, strict=True)))
-    value = initializer(model, f"{output.name}/constant", np.asarray(folded))
+    folded = evaluate(node, arrays)
+    if folded is None:
+        return False
+    value = initializer(model, f"{output.name}/constant", folded)
     output.replace_all_uses_with(value)
     remove_dead(model.graph, node)
     return True
@@ -85,150 +67,11 @@ def _bypass(model: ir.Model, node: ir.Node) -> bool:
     return True
 
 
-def affine_of(node: ir.Node, value: ir.Value, axis: int) -> Affine | None:
-    """(scale, shift) in float64 of a node that scales and shifts `value` per channel."""
-    if glue_kind(node, value, axis) != "affine":
-        return None
-    if node.op_type == "BatchNormalization":
-        arrays = [constant(v) for v in node.inputs[1:5]]
-        if any(array is None for array in arrays):
-            return None
-        gamma, beta, mean, variance = (np.asarray(a, dtype=np.float64) for a in arrays)
-        scale = gamma / np.sqrt(variance + number(node, "epsilon", 1e-5))
-        return scale, beta - mean * scale
-    operand = np.asarray(
-        constant(per_channel_operand(node, value, axis)), dtype=np.float64
-    ).reshape(-1)
-    one = np.ones(1)
-    if node.op_type == "Mul":
-        return operand, None
-    if node.op_type == "Div":
-        return 1.0 / operand, None
-    if node.op_type == "Add":
-        return one, operand
-    return (one, -operand) if node.inputs[0] is value else (-one, operand)
-
-
-def _fold_into_operator(model: ir.Model, node: ir.Node) -> bool:
-    unit = unit_of(node)
-    if unit is None or not unit.weighted:
-        return False
-    return _fold_after(model, unit) or _fold_before(model, unit)
-
-
-def _fold_after(model: ir.Model, unit: Unit) -> bool:
-    following = sole_consumer(unit.output)
-    affine = affine_of(following, unit.output, unit.axis) if following is not None else None
-    if following is None or affine is None:
-        return False
-    scale = np.broadcast_to(affine[0], (unit.geometry.out_channels,))
-    _rewrite(model, unit, scale_output(unit.linear(), scale, affine[1]), unit.input, following)
-    return True
-
-
-def _fold_before(model: ir.Model, unit: Unit) -> bool:
-    """Only what stands behind no operator of its own: a norm on a sum, an affine on the input."""
-    node = unit.input.producer()
-    if node is None or sole_consumer(unit.input) is not unit.node:
-        return False
-    for value in node.inputs[:2]:
-        affine = affine_of(node, value, unit.axis) if value is not None else None
-        if value is None or affine is None or not _same_channels(value, unit):
-            continue
-        if affine[1] is not None and unit.geometry.padded:
-            return False
-        linear = scale_input(unit.linear(), affine[0], affine[1])
-        _rewrite(model, unit, linear, value, unit.closing)
-        return True
-    return False
-
-
-def _same_channels(value: ir.Value, unit: Unit) -> bool:
-    if value.shape is None or len(value.shape) < 2:
-        return False
-    return value.shape[1 if unit.geometry.rank else -1] == unit.geometry.in_channels
-
-
-def _rewrite(model: ir.Model, unit: Unit, linear: Linear, read: ir.Value, last: ir.Node) -> None:
-    end = last.outputs[0]
-    rank = len(unit.input.shape) if unit.input.shape is not None else 0
-    nodes = draw(
-        model,
-        read,
-        linear,
-        rank=rank if unit.node.op_type != "MatMul" else 0,
-        name=unit.name,
-        dtype=unit.dtype,
-        sources=unit.sources,
-    )
-    put(model, nodes, end, scope=unit.node)
-    remove_dead(model.graph, last)
-
-
-def _fold_norm(model: ir.Model, node: ir.Node) -> bool:
-    """LayerNorm's scale and shift go into the matrices, where matrices alone read it."""
-    if node.op_type != "LayerNormalization" or len(node.outputs) > 1:
-        return False
-    output = node.outputs[0]
-    arrays = [constant(value) for value in node.inputs[1:3]]
-    if output.is_graph_output() or output.shape is None or any(a is None for a in arrays):
-        return False
-    if integer(node, "axis", -1) not in {-1, len(output.shape) - 1}:
-        return False
-    scale = np.asarray(arrays[0], dtype=np.float64)
-    shift = np.asarray(arrays[1], dtype=np.float64) if len(arrays) > 1 else None
-    if (scale == 1.0).all() and (shift is None or not shift.any()):
-        return False
-    units = [unit_of(reader) for reader in output.consumers()]
-    matrices = [u for u in units if u is not None and u.input is output and not u.geometry.rank]
-    if not units or len(matrices) != len(units):
-        return False
-    for unit in matrices:
-        linear = scale_input(unit.linear(), scale, shift)
-        _rewrite(model, unit, linear, output, unit.closing)
-    held = node.inputs[1]
-    assert held is not None
-    ones = pending(model, f"{node.name}/scale", np.ones_like(scale), final_dtype(held))
-    node.replace_input_with(1, ones)
-    if len(node.inputs) > 2:
-        node.resize_inputs(2)
-    return True
-
-
-def _hoist_mean(model: ir.Model, node: ir.Node) -> bool:
-    """Pointwise conv, mean over space, flatten, Gemm: the mean and the flatten go first."""
-    unit = unit_of(node)
-    if unit is None or unit.node.op_type != "Conv" or not unit.geometry.pointwise:
-        return False
-    between = []
-    value = unit.output
-    while (reader := sole_consumer(value)) is not None:
-        if glue_kind(reader, value) not in {"pool", "flatten"}:
-            break
-        between.append(reader)
-        value = reader.outputs[0]
-    if reader is None or not between or reader.op_type != "Gemm" or reader.inputs[0] is not value:
-        return False
-    if value.shape is None or len(value.shape) != 2 or unit.geometry.groups != 1:
-        return False
-    linear = unit.linear()
-    out, within = linear.weight.shape[:2]
-    flat = Linear(matrix(within, out), linear.weight.reshape(out, within), linear.bias)
-    nodes = [ir.node("GlobalAveragePool", [unit.input], name=f"{unit.name}/mean")]
-    nodes += [ir.node("Flatten", [nodes[0].outputs[0]], name=f"{unit.name}/flatten")]
-    for made in nodes:
-        made.outputs[0].type = unit.input.type
-    batch = value.shape[0]
-    nodes[1].outputs[0].shape = ir.Shape([batch, within])
-    nodes += draw(
-        model,
-        nodes[1].outputs[0],
-        flat,
-        rank=2,
-        name=unit.name,
-        dtype=unit.dtype,
-        sources=unit.sources,
-    )
-    put(model, nodes, value, scope=unit.node)
-    remove_dead(model.graph, between[-1])
-    return True
+RULES = (
+    _fold_constant,
+    _bypass,
+    fold_into_operator,
+    fold_norm,
+    hoist_mean,
+    move_before_layout,
+)
