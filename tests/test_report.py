@@ -1,13 +1,17 @@
 """The report says what the document says, on a page that needs nothing else."""
 
+import json
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
+from pipeline.__main__ import main
 from pipeline.documents import (
     ArtifactRecord,
     BudgetRecord,
@@ -25,6 +29,7 @@ from pipeline.documents import (
     TargetRound,
 )
 from pipeline.report import read_document, write_report
+from pipeline.schemas import schema_of
 from runtimes.errors import InputError
 
 BLOCKS = [f"layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]
@@ -200,7 +205,7 @@ class Page(HTMLParser):
         self.words += " " + " ".join(data.split())
 
 
-def page(document: CompressDocument, folder: Any) -> Page:
+def page(document: CompressDocument, folder: Path) -> Page:
     write_report(document, folder)
     return Page((folder / "report.html").read_text())
 
@@ -353,3 +358,39 @@ def test_document_is_json_with_its_schema_first():
     text = TypeAdapter(CompressDocument).dump_json(document()).decode()
 
     assert text.startswith('{"schema":"shoal.compress/1",')
+
+
+def run(monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["shoal", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_verb_makes_the_pages_again_and_prints_where_they_are(tmp_path, monkeypatch, capsys):
+    write_report(document(), tmp_path)
+    (tmp_path / "report.html").unlink()
+
+    code = run(monkeypatch, "report", str(tmp_path), "--json")
+
+    shown = json.loads(capsys.readouterr().out)
+    assert (code, shown["schema"]) == (0, "shoal.report/1")
+    assert Path(shown["html"]) == tmp_path / "report.html"
+    assert Path(shown["html"]).is_file()
+
+
+def test_verb_refuses_a_folder_without_a_job(tmp_path, monkeypatch, capsys):
+    code = run(monkeypatch, "report", str(tmp_path))
+
+    shown = capsys.readouterr()
+    assert (code, shown.out, len(shown.err.splitlines())) == (2, "", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stored_document_is_what_its_schema_says(tmp_path):
+    write_report(document(), tmp_path)
+
+    schema, stored = schema_of("compress"), json.loads((tmp_path / "report.json").read_text())
+
+    assert stored.keys() == schema["properties"].keys()
+    assert stored["candidates"][0].keys() == schema["$defs"]["CandidateRecord"]["properties"].keys()
