@@ -77,7 +77,7 @@ def collapse(
     if groups is not None:
         _check_groups(groups, done)
     cast_pending(work)
-    kept = refusals(find_chains(work), rules, planned=groups is not None)
+    kept = refusals(work, find_chains(work), rules, planned=groups is not None)
     return Collapsed(work, tuple(done), kept, reference)
 
 

@@ -72,7 +72,7 @@ def move_before_layout(model: ir.Model, node: ir.Node) -> bool:
     if found is None or reader is None:
         return False
     affine = affine_of(reader, found.end, found.axis)
-    if affine is not None and not reader.outputs[0].is_graph_output():
+    if affine is not None:
         rewrite(model, unit, scale_output(unit.linear(), *affine), unit.input, unit.closing)
         _pass_over(model, reader, found)
         return True
@@ -90,7 +90,7 @@ def _pass_over(model: ir.Model, reader: ir.Node, found: Passage) -> None:
     name, result.name = result.name, f"{result.name}/replaced"
     for value in (first, *(node.outputs[0] for node in found.nodes)):
         value.name = f"{value.name}/scaled"
-    result.replace_all_uses_with(found.end)
+    result.replace_all_uses_with(found.end, replace_graph_outputs=True)
     remove_dead(model.graph, reader)
     found.end.name = name
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from pipeline.collapse.fusing import Form, Rules, form_of, fuse
 from pipeline.collapse.structure import Block, Chain, Item
+from pipeline.constants import constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,29 @@ class Kept:
     reason: str
 
 
-def refusals(chains: Sequence[Chain], rules: Rules, *, planned: bool) -> tuple[Kept, ...]:
-    found: list[Kept] = []
+def refusals(
+    model: ir.Model, chains: Sequence[Chain], rules: Rules, *, planned: bool
+) -> tuple[Kept, ...]:
+    found = [kept for node in model.graph if (kept := _foreign(node)) is not None]
     for chain in chains:
         found += _within(chain, rules, planned)
         if any(unit.weighted for unit in chain[-1].units):
             found.append(Kept(_last_names(chain[-1]), end_reason(chain[-1].output)))
     return tuple(found)
+
+
+def _foreign(node: ir.Node) -> Kept | None:
+    """Linear, with constant weights, and yet no unit here."""
+    names = (node.name or node.op_type,)
+    if node.op_type == "ConvTranspose":
+        return Kept(
+            names, f"{names[0]} is a ConvTranspose, which spreads pixels instead of reading"
+        )
+    if node.op_type == "MatMul" and constant(node.inputs[0]) is not None:
+        return Kept(names, f"{names[0]} has its weights on the left, so it mixes positions")
+    if node.op_type == "Conv" and constant(node.inputs[1]) is None:
+        return Kept(names, f"{names[0]} has weights that are computed")
+    return None
 
 
 def _within(chain: Chain, rules: Rules, planned: bool) -> Iterator[Kept]:
@@ -71,5 +88,13 @@ def end_reason(value: ir.Value) -> str:
         return f"{value.name} is an output of the graph"
     readers = list(dict.fromkeys(use.node for use in value.uses()))
     if len(readers) == 1:
-        return f"{readers[0].op_type} {readers[0].name} follows, which is not linear per channel"
+        return _reader_reason(readers[0])
     return f"{value.name} feeds {', '.join(str(node.name) for node in readers)}"
+
+
+def _reader_reason(node: ir.Node) -> str:
+    if node.op_type == "Add":
+        if any(constant(value) is not None for value in node.inputs):
+            return f"{node.name} adds a constant that differs from position to position"
+        return f"{node.name} adds another tensor, which does not come from the same input"
+    return f"{node.op_type} {node.name} follows, which is not linear per channel"
