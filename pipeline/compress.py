@@ -84,6 +84,9 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
         with step("latency table"):
             tables = [selection.latency_table(job, bench, t.target, options, folder) for t in goals]
 
+        with step("exact merges alone"):
+            exact = selection.exact_merges(job, bench, options, tables, goals)
+
         with step("plan"):
             outcome = selection.plan(job, bench, options, losses, tables, goals)
             chosen = [bench.options[id_] for id_ in outcome.chosen.plan.options]
@@ -107,6 +110,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             options=tuple(options),
             scores=scores,
             tables=tuple(tables),
+            exact=exact,
             outcome=outcome,
             dense_path=folder / "dense.onnx",
             dense_accuracy=accuracy(dense, splits.test),

@@ -140,6 +140,14 @@ class CandidateRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExactRecord:
+    """The fastest plan of exact merges alone, weights untrained: what depth alone would give."""
+
+    options: tuple[str, ...]
+    measured_ms: dict[str, Latency]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SiteRecord:
     """One activation call-site; `scores` by criterion, null where it has none."""
 
@@ -172,6 +180,7 @@ class CompressDocument:
     seconds: dict[str, float]
     targets: tuple[BudgetRecord, ...]
     dense: DenseRecord
+    exact_only: ExactRecord
     candidates: tuple[CandidateRecord, ...]
     chosen: int | None
     verdict: Verdict

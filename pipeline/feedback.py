@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import onnx_ir as ir
 
@@ -85,6 +86,12 @@ class Outcome:
         return self.attempts[self.best]
 
 
+class Device(Protocol):
+    """Builds a plan's network and measures it whole."""
+
+    def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt: ...
+
+
 class Bench:
     """Builds variants of one dense network in a folder and measures them beside it."""
 
@@ -117,10 +124,12 @@ class Bench:
         }
         return LatencyTable(target.name, dense.estimate_ms(), differences)
 
-    def try_plan(self, plan: Plan, targets: Sequence[Target]) -> tuple[Measured, ...]:
+    def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt:
         """The planned network, weights random, measured whole on every target."""
         path = self._build([self.options[id_] for id_ in plan.options], "plan.onnx")
-        return tuple(self.compare(path, target) for target in targets)
+        measured = tuple(self.compare(path, goal.target) for goal in goals)
+        meets = tuple(m.meets(goal.budget) for m, goal in zip(measured, goals, strict=True))
+        return Attempt(plan, measured, meets)
 
     def compare(self, path: Path, target: Target, *, laps: int = LAPS) -> Measured:
         """One network beside the dense one."""
@@ -148,7 +157,7 @@ class Bench:
 
 
 def close_loop(
-    bench: Bench,
+    device: Device,
     options: Sequence[Option],
     losses: Mapping[str, float],
     tables: Sequence[LatencyTable],
@@ -161,19 +170,17 @@ def close_loop(
 
     Raises InputError when even the fastest plan does not, naming what it measured.
     """
-    limits = [_limit(table, goal) for table, goal in zip(tables, goals, strict=True)]
+    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
     attempts: list[Attempt] = []
     best: int | None = None
 
     def attempt(plan: Plan) -> Attempt:
         nonlocal best, limits
-        measured = bench.try_plan(plan, [goal.target for goal in goals])
-        meets = tuple(m.meets(goal.budget) for m, goal in zip(measured, goals, strict=True))
-        made = Attempt(plan, measured, meets)
+        made = device.attempt(plan, goals)
         attempts.append(made)
         on_attempt(made)
         better = best is None or plan.predicted_loss < attempts[best].plan.predicted_loss
-        if all(meets) and better:
+        if all(made.meets) and better:
             best = len(attempts) - 1
         limits = [_corrected(x, plan, m) for x, m in zip(limits, made.measured, strict=True)]
         return made
@@ -198,7 +205,7 @@ def close_loop(
     return Outcome(tuple(attempts), best)
 
 
-def _limit(table: LatencyTable, goal: Goal) -> Limit:
+def limit_of(table: LatencyTable, goal: Goal) -> Limit:
     dense_ms = table.dense.value
     differences = {id_: estimate.value for id_, estimate in table.differences.items()}
     return Limit(goal.target.name, dense_ms, differences, goal.budget.limit_ms(dense_ms))

@@ -24,6 +24,11 @@ def show_compress(document: CompressDocument) -> Group:
     for candidate in document.candidates:
         removed = len(candidate.removed_sites)
         _rows(table, candidate.name, candidate, removed=removed, merged=candidate.merged_operators)
+    exact = "; ".join(
+        f"{latency.ratio:.2f}x dense on {target}"
+        for target, latency in document.exact_only.measured_ms.items()
+    )
+    alone = f"fastest plan of exact merges alone ({len(document.exact_only.options)}): {exact}"
     certificates = [
         f"{c.name}: collapse certificate {_word(c.certificate.passed)} (relative RMS "
         f"{c.certificate.rms_relative:.1e}); "
@@ -34,7 +39,7 @@ def show_compress(document: CompressDocument) -> Group:
         for c in document.candidates
     ]
     verdict = f"{document.verdict}" + "".join(f"\n  {reason}" for reason in document.reasons)
-    return Group(table, *certificates, verdict, f"report: {document.report}")
+    return Group(table, alone, *certificates, verdict, f"report: {document.report}")
 
 
 def _rows(

@@ -13,10 +13,10 @@ from pipeline.activations import Statistics
 from pipeline.criteria import Scores
 from pipeline.dense import CALIBRATION_BATCH
 from pipeline.effects import losses_from, measure_effects
-from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop
+from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, limit_of
 from pipeline.job import Job, measured_on
 from pipeline.mapping import Map, Option
-from pipeline.planning import LatencyTable
+from pipeline.planning import LatencyTable, fastest
 from pipeline.recipe import EFFECT, Recipe
 from pipeline.refitting import RIDGE, fit
 from profiles.target import Target
@@ -87,6 +87,29 @@ def latency_table(
             return bench.tabulate(target, options, step=step)
 
     return job.record("table", key, LatencyTable, make)
+
+
+def exact_merges(
+    job: Job,
+    bench: Bench,
+    options: Sequence[Option],
+    tables: Sequence[LatencyTable],
+    goals: Sequence[Goal],
+) -> Attempt:
+    """The fastest plan without any refit, measured: is exact merging alone worth anything here?"""
+    merges = [option for option in options if option.kind == "merge"]
+    key = {
+        "tables": [asdict(table) for table in tables],
+        "options": [option.id for option in merges],
+        "targets": [measured_on(goal.target) for goal in goals],
+    }
+    nothing = dict.fromkeys((option.id for option in merges), 0.0)
+
+    def make() -> Attempt:
+        limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+        return bench.attempt(fastest(merges, nothing, limits), goals)
+
+    return job.record("exact", key, Attempt, make)
 
 
 def plan(

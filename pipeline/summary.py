@@ -19,6 +19,7 @@ from pipeline.documents import (
     CompressDocument,
     DenseRecord,
     Difference,
+    ExactRecord,
     Latency,
     ParityRecord,
     PlanRecord,
@@ -50,6 +51,7 @@ class Result:
     options: tuple[Option, ...]
     scores: tuple[Scores, ...]
     tables: tuple[LatencyTable, ...]
+    exact: Attempt
     outcome: Outcome
     dense_path: Path
     dense_accuracy: float
@@ -76,6 +78,10 @@ def summarise(result: Result) -> CompressDocument:
         seconds=dict(result.seconds),
         targets=tuple(_budget(result, m) for m in result.measured),
         dense=_dense(result),
+        exact_only=ExactRecord(
+            options=result.exact.plan.options,
+            measured_ms={m.target: _latency(m) for m in result.exact.measured},
+        ),
         candidates=(_candidate(result),),
         chosen=0 if verdict == "PASS" else None,
         verdict=verdict,
@@ -160,18 +166,7 @@ def _candidate(result: Result) -> CandidateRecord:
         name=" and ".join(f"{g.budget.text} on {g.target.name}" for g in result.goals),
         accuracy=result.student_accuracy,
         validation_accuracy=result.student_validation,
-        measured_ms={
-            m.target: Latency(
-                median_ms=m.latency_ms.value,
-                interval_ms=(m.latency_ms.lo, m.latency_ms.hi),
-                ratio=m.ratio.value,
-                ratio_interval=(m.ratio.lo, m.ratio.hi),
-                confidence=m.ratio.confidence,
-                rounds=m.rounds,
-                samples=m.samples,
-            )
-            for m in result.measured
-        },
+        measured_ms={m.target: _latency(m) for m in result.measured},
         macs=after.macs,
         depth=after.depth,
         activations=len(after.sites),
@@ -200,6 +195,18 @@ def _candidate(result: Result) -> CandidateRecord:
             )
             for p in result.parity
         ),
+    )
+
+
+def _latency(measured: Measured) -> Latency:
+    return Latency(
+        median_ms=measured.latency_ms.value,
+        interval_ms=(measured.latency_ms.lo, measured.latency_ms.hi),
+        ratio=measured.ratio.value,
+        ratio_interval=(measured.ratio.lo, measured.ratio.hi),
+        confidence=measured.ratio.confidence,
+        rounds=measured.rounds,
+        samples=measured.samples,
     )
 
 

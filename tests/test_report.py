@@ -19,6 +19,7 @@ from pipeline.documents import (
     CertificateRecord,
     CompressDocument,
     DenseRecord,
+    ExactRecord,
     Difference,
     Latency,
     ParityRecord,
@@ -157,6 +158,9 @@ def document() -> CompressDocument:
             depth=21,
             activations=17,
             artifacts=(),
+        ),
+        exact_only=ExactRecord(
+            options=("layer1.0/merge-5x5",), measured_ms={"x86-cpu": latency(0.329, 0.351)}
         ),
         candidates=(
             candidate("all-but-two", refitted=6, accuracy=0.9251, ms=0.229),
