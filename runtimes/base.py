@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,11 +21,20 @@ import runtimes
 from runtimes.errors import InputError, RuntimeUnavailable
 from runtimes.onnx_file import Port, read_declared, sha256
 
-NOT_RUNTIMES = frozenset({"base", "errors", "inputs", "onnx_file", "cuda"})
-PACKAGES = {"ort": "onnxruntime", "ov": "openvino", "trt": "tensorrt"}
+NOT_RUNTIMES = frozenset({
+    "base", "errors", "inputs", "onnx_file", "engine_cache", "inspection",
+    "cuda", "cuda_pycuda", "cuda_python", "trt_build",
+})  # fmt: skip
+INSTALL = {
+    "ort": "pip install onnxruntime",
+    "ov": "pip install openvino",
+    "trt": "pip install tensorrt (on JetPack: apt's, so a virtual environment needs "
+    "--system-site-packages)",
+}
 
 Arrays = Mapping[str, np.ndarray]
 Inputs = Callable[[tuple[Port, ...]], Arrays]
+Setting = bool | int | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,7 @@ class Layer:
     name: str
     kind: str
     time_ms: float
+    precision: str | None = None  # as the runtime computed it; None where it does not say
 
 
 class Session(Protocol):
@@ -69,6 +79,10 @@ class Session(Protocol):
         """Settings that change the meaning of a time, read back from the SDK."""
         ...
 
+    def device_ms(self) -> float | None:
+        """One more run on the device's own clock; None where there is the host's alone."""
+        ...
+
     def layers(self) -> tuple[Layer, ...]:
         """Operators in the order of execution, run after run, if loaded with `layers=True`."""
         ...
@@ -77,7 +91,10 @@ class Session(Protocol):
 
 
 class Runtime(Protocol):
-    """One SDK; `device` names what it runs on, in the SDK's own words."""
+    """One SDK; `device` names what it runs on, in the SDK's own words.
+
+    A runtime is a dataclass: its other fields are its settings, each with a default.
+    """
 
     def __init__(self, device: str = "cpu") -> None: ...
 
@@ -107,7 +124,20 @@ def get(name: str) -> type[Runtime]:
     try:
         return import_module(f"runtimes.{name}").RUNTIME
     except ImportError as e:
-        package = PACKAGES.get(name, e.name)
-        raise RuntimeUnavailable(
-            f"runtime {name!r} needs the {package!r} package: pip install {package} ({e})"
-        ) from e
+        fix = INSTALL.get(name, f"pip install {e.name}")
+        raise RuntimeUnavailable(f"runtime {name!r} is not installed here ({e}): {fix}") from e
+
+
+def make(name: str, device: str, settings: Mapping[str, Setting] | None = None) -> Runtime:
+    """The runtime of that name for that device; its settings are its fields and no others."""
+    kind: Any = get(name)
+    known = {field.name: field.default for field in fields(kind) if field.name != "device"}
+    for key, value in (settings or {}).items():
+        if key not in known:
+            has = ", ".join(known) or "none"
+            raise InputError(f"runtime {name!r} has no setting {key!r}; it has: {has}")
+        if type(value) is not type(known[key]):
+            wanted = type(known[key]).__name__
+            raise InputError(f"setting {key!r} of runtime {name!r} is {value!r}, which is no "
+                             f"{wanted}")  # fmt: skip
+    return kind(device, **(settings or {}))

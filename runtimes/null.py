@@ -27,6 +27,9 @@ class NullSession:
     def identity(self) -> dict[str, str]:
         return {"providers": "null", "inference_threads": str(self.threads)}
 
+    def device_ms(self) -> float | None:
+        return None
+
     def layers(self) -> tuple[Layer, ...]:
         if not self.profiled:
             return ()

@@ -50,6 +50,7 @@ class Declared:
     outputs: tuple[Port, ...]
     precision: str
     operators: tuple[tuple[str, str], ...]  # (node name, operator type), in file order
+    external: tuple[str, ...] = ()  # files beside it that hold weights
 
 
 class _Truncated(Exception):
@@ -119,6 +120,7 @@ def _model(view: mmap.mmap, path: Path) -> Declared:
     if graph is None:
         raise _NotOnnx("no graph")
     inputs, outputs, operators = [], [], []
+    external: set[str] = set()
     weights: dict[str, str] = {}  # name -> dtype
     for field, wire, start, end in _fields(view, *graph):
         if wire != BYTES:
@@ -126,7 +128,7 @@ def _model(view: mmap.mmap, path: Path) -> Declared:
         if field == 1:
             operators.append((_text(view, start, end, 3), _text(view, start, end, 4)))
         elif field == 5:
-            _check_external(view, start, end, path)
+            external |= _external(view, start, end, path)
             weights[_text(view, start, end, 8)] = _dtype(_integer(view, start, end, 2))
         elif field == 11:
             inputs.append(_port(view, start, end))
@@ -137,6 +139,7 @@ def _model(view: mmap.mmap, path: Path) -> Declared:
         outputs=tuple(outputs),
         precision=_precision({kind for _, kind in operators}, set(weights.values())),
         operators=tuple(operators),
+        external=tuple(sorted(external)),
     )
 
 
@@ -161,7 +164,9 @@ def _port(view: mmap.mmap, start: int, end: int) -> Port:
     return Port(_text(view, start, end, 1), dtype, tuple(shape))
 
 
-def _check_external(view: mmap.mmap, start: int, end: int, path: Path) -> None:
+def _external(view: mmap.mmap, start: int, end: int, path: Path) -> set[str]:
+    """Where one tensor's weights are, if not in the file itself."""
+    found = set()
     for entry in _inside(view, start, end, 13):
         if _text(view, *entry, 1) == "location":
             weights = path.parent / _text(view, *entry, 2)
@@ -169,6 +174,8 @@ def _check_external(view: mmap.mmap, start: int, end: int, path: Path) -> None:
                 raise InputError(
                     f"{path} keeps weights in {weights.name}, which is not beside it: copy both"
                 )
+            found.add(_text(view, *entry, 2))
+    return found
 
 
 def _dtype(code: int) -> str:

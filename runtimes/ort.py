@@ -1,25 +1,34 @@
-"""ONNX Runtime: inputs and outputs bound once, one request in flight, no silent fallback."""
+"""ONNX Runtime: inputs and outputs bound once, one request in flight, no silent fallback.
+
+Inputs and outputs live where the provider computes, or every run would copy them. A provider that
+cannot start is left out with a line in a log, so any but the CPU's first has to run one node.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
 from runtimes.base import Arrays, Inputs, Layer, Runtime
+from runtimes.engine_cache import cache_folder
 from runtimes.errors import InputError, RuntimeUnavailable
-from runtimes.onnx_file import read_declared
+from runtimes.onnx_file import one_node_model, read_declared
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+MEMORY = {PROVIDERS["cuda"]: "cuda", PROVIDERS["tensorrt"]: "cuda"}  # the others use the host's
 FATAL_ONLY = 4  # what ORT logs as an error it also raises
 state = import_module("onnxruntime.capi.onnxruntime_pybind11_state")  # has no type stubs
 REFUSALS = (
@@ -34,17 +43,19 @@ REFUSALS = (
 
 
 class OrtSession:
-    def __init__(self, session: ort.InferenceSession, arrays: Arrays, threads: int):
+    def __init__(self, session: ort.InferenceSession, arrays: Arrays, threads: int, index: int):
         self._session = session
+        memory = MEMORY.get(session.get_providers()[0], "cpu")
         self._threads = threads
         self._binding = session.io_binding()
         self._values = {
-            name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()
+            name: ort.OrtValue.ortvalue_from_numpy(array, memory, index)
+            for name, array in arrays.items()
         }
         for name, value in self._values.items():
             self._binding.bind_ortvalue_input(name, value)
         for port in session.get_outputs():
-            self._binding.bind_output(port.name, "cpu")
+            self._binding.bind_output(port.name, memory, index)
         self._bound_outputs = False
 
     def run(self) -> None:
@@ -66,6 +77,9 @@ class OrtSession:
         copies = self._binding.copy_outputs_to_cpu()
         return {port.name: copy for port, copy in zip(ports, copies, strict=True)}
 
+    def device_ms(self) -> float | None:
+        return None
+
     def identity(self) -> dict[str, str]:
         return {
             "providers": ",".join(self._session.get_providers()),
@@ -76,17 +90,13 @@ class OrtSession:
         }
 
     def layers(self) -> tuple[Layer, ...]:
-        trace = Path(self._session.end_profiling())
-        events = json.loads(trace.read_text())
-        trace.unlink()
         return tuple(
             Layer(
                 event["args"].get("node_name") or event["name"].removesuffix("_kernel_time"),
                 event["args"].get("op_name", ""),
                 event["dur"] / 1e3,
             )
-            for event in events
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+            for event in _executed(self._session)
         )
 
     def close(self) -> None:
@@ -104,11 +114,15 @@ class Ort:
         return tuple(ort.get_available_providers())
 
     def load(self, path: Path, *, threads: int, inputs: Inputs, layers: bool = False) -> OrtSession:
-        arrays = inputs(read_declared(path).inputs)
-        provider = self._provider()
+        declared = read_declared(path)
+        arrays = inputs(declared.inputs)
+        provider, index = self._provider()
+        chosen = [(provider, provider_options(provider, index, declared.precision))]
+        if provider != PROVIDERS["cpu"]:
+            prove(provider, chosen)
         try:
             session = ort.InferenceSession(
-                path, self._options(threads, provider, layers), providers=[provider]
+                path, self._options(threads, provider, layers), providers=chosen
             )
         except REFUSALS as e:
             raise InputError(f"ONNX Runtime cannot load {path}: {first_line(e)}") from e
@@ -117,15 +131,17 @@ class Ort:
                 f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}: "
                 "install the package and driver of that provider"
             )
-        return OrtSession(session, arrays, threads)
+        return OrtSession(session, arrays, threads, index)
 
-    def _provider(self) -> str:
-        provider = PROVIDERS.get(self.device, self.device)
-        if provider not in self.providers():
+    def _provider(self) -> tuple[str, int]:
+        name, _, index = self.device.partition(":")
+        provider = PROVIDERS.get(name, name)
+        if provider not in self.providers() or not re.fullmatch(r"\d*", index):
             raise RuntimeUnavailable(
-                f"ONNX Runtime has no {provider} here; it has: {', '.join(self.providers())}"
+                f"ONNX Runtime has no {provider if provider == name else self.device} here; "
+                f"it has: {', '.join(self.providers())}"
             )
-        return provider
+        return provider, int(index or 0)
 
     def _options(self, threads: int, provider: str, layers: bool) -> ort.SessionOptions:
         options = ort.SessionOptions()
@@ -144,6 +160,58 @@ class Ort:
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(tempfile.gettempdir()) / f"shoal-{os.getpid()}")
         return options
+
+
+def provider_options(provider: str, index: int, precision: str) -> dict[str, str]:
+    """The graph decides the precision; engines that take minutes to build are kept."""
+    if provider == PROVIDERS["cuda"]:
+        return {"device_id": str(index), "use_tf32": "0"}
+    if provider == PROVIDERS["tensorrt"]:
+        kept = str(cache_folder("ort-tensorrt"))
+        return {
+            "device_id": str(index),
+            "trt_fp16_enable": str(int(precision == "fp16")),
+            "trt_int8_enable": str(int(precision == "int8")),
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": kept,
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": kept,
+        }
+    return {}
+
+
+def prove(provider: str, chosen: list[Any]) -> None:
+    """Run one node and read off the profile who ran it."""
+    options = ort.SessionOptions()
+    options.log_severity_level = FATAL_ONLY
+    options.enable_profiling = True
+    options.profile_file_prefix = str(Path(tempfile.gettempdir()) / f"shoal-proof-{os.getpid()}")
+    try:
+        session = ort.InferenceSession(one_node_model(), options, providers=chosen)
+        session.run(None, {"x": np.ones((1, 4), np.float32)})
+    except REFUSALS as e:
+        raise RuntimeUnavailable(
+            f"ONNX Runtime's {provider} does not run a single node here: {first_line(e)}"
+        ) from e
+    ran = {event["args"].get("provider", "nobody") for event in _executed(session)}
+    if ran != {provider}:
+        raise RuntimeUnavailable(
+            f"ONNX Runtime ran a single node on {', '.join(sorted(ran)) or 'nothing'} instead of "
+            f"{provider}: install that provider's package and driver, and no other onnxruntime "
+            "beside it"
+        )
+
+
+def _executed(session: ort.InferenceSession) -> list[dict[str, Any]]:
+    """The nodes' events of the session's own profile, which ends here."""
+    trace = Path(session.end_profiling())
+    events = json.loads(trace.read_text())
+    trace.unlink()
+    return [
+        event
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+    ]
 
 
 def first_line(error: Exception) -> str:

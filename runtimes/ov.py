@@ -1,4 +1,8 @@
-"""OpenVINO: one stream, synchronous inference, f32 arithmetic unless the graph says otherwise."""
+"""OpenVINO: one stream, synchronous inference, f32 arithmetic unless the graph says otherwise.
+
+An NPU computes in f16 whatever it is told, so it is told nothing and asked afterwards. What a GPU
+or an NPU compiles is kept; on a CPU compiling is a part of `load_ms` that its users want to see.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from pathlib import Path
 import openvino as ov
 
 from runtimes.base import Arrays, Inputs, Layer, Runtime
+from runtimes.engine_cache import cache_folder
 from runtimes.errors import InputError, RuntimeUnavailable
 from runtimes.onnx_file import read_declared
 
@@ -43,7 +48,8 @@ class OvSession:
         }
 
     def identity(self) -> dict[str, str]:
-        known = {name: str(self._compiled.get_property(name)) for name in READ_BACK}
+        has = self._compiled.get_property("SUPPORTED_PROPERTIES")
+        known = {name: str(self._compiled.get_property(name)) for name in READ_BACK if name in has}
         devices = self._compiled.get_property("EXECUTION_DEVICES")
         return {
             "providers": ",".join(devices),
@@ -52,6 +58,9 @@ class OvSession:
             ).get_type_name(),
             **{name.lower(): value for name, value in known.items()},
         }
+
+    def device_ms(self) -> float | None:
+        return None
 
     def layers(self) -> tuple[Layer, ...]:
         return tuple(self._layers)
@@ -63,6 +72,7 @@ class OvSession:
 @dataclass(frozen=True, slots=True)
 class Ov:
     device: str = "cpu"
+    cache: str = "auto"  # on, off, auto: on for all but a CPU
 
     def version(self) -> str:
         return ov.__version__
@@ -74,7 +84,7 @@ class Ov:
         arrays = inputs(read_declared(path).inputs)
         core = ov.Core()
         device = self.device.upper()
-        if device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
+        if not names_one_of(device, core.available_devices):
             raise RuntimeUnavailable(
                 f"OpenVINO has no {device} here; it has: {', '.join(core.available_devices)}"
             )
@@ -90,12 +100,22 @@ class Ov:
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
-            "INFERENCE_PRECISION_HINT": "f32",
             "PERF_COUNT": "YES" if layers else "NO",
         }
+        if self.cache not in ("on", "off", "auto"):
+            raise InputError(f"setting 'cache' of OpenVINO is on, off or auto, not {self.cache!r}")
+        if self.cache == "on" or (self.cache == "auto" and device != "CPU"):
+            settings["CACHE_DIR"] = str(cache_folder("openvino"))
+        if not device.startswith("NPU"):
+            settings["INFERENCE_PRECISION_HINT"] = "f32"
         if device == "CPU":
             settings |= {"INFERENCE_NUM_THREADS": str(threads), "ENABLE_CPU_PINNING": "YES"}
         return settings
+
+
+def names_one_of(device: str, available: list[str]) -> bool:
+    """GPU.1 is itself alone, GPU the first of GPU.0 and GPU.1; AUTO and MULTI are no device."""
+    return any(device in (name, name.split(".")[0]) for name in available)
 
 
 def _executed(request: ov.InferRequest) -> list[Layer]:
