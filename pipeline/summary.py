@@ -54,6 +54,7 @@ class Result:
     exact: Attempt
     outcome: Outcome
     dense_path: Path
+    shallow_path: Path
     dense_accuracy: float
     dense_validation: float
     student: Student
@@ -91,7 +92,7 @@ def summarise(result: Result) -> CompressDocument:
         missing=dict(host.missing),
         versions={"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         recipe=recipe.model_dump(mode="json"),
-        report=str(result.job.workspace.root / "report.html"),
+        report=str((result.job.workspace.root / "report.html").resolve()),
     )
 
 
@@ -170,7 +171,7 @@ def _candidate(result: Result) -> CandidateRecord:
         macs=after.macs,
         depth=after.depth,
         activations=len(after.sites),
-        artifacts=(_artifact(result.collapsed.path),),
+        artifacts=(_artifact(result.shallow_path),),
         plan=_plan(result),
         removed_sites=tuple(site for option in chosen for site in option.sites),
         merged_operators=sum(_operators(result, option) - 1 for option in chosen),

@@ -109,6 +109,19 @@ class Workspace:
         _flush_one(self._stages)
         return folder
 
+    def deliver(self, source: Path, name: str) -> Path:
+        """A copy of a stage's file under `artifacts`, replaced in one step; its absolute path."""
+        folder = self.root / "artifacts"
+        folder.mkdir(exist_ok=True)
+        aside = folder / f".{name}.{os.getpid()}"
+        try:
+            shutil.copyfile(source, aside)
+            _flush_one(aside)
+            aside.replace(folder / name)
+        finally:
+            aside.unlink(missing_ok=True)
+        return (folder / name).resolve()
+
     def write(self, name: str, content: str) -> Path:
         """A file in the workspace itself, such as the report, replaced in one step."""
         return write_whole(self.root / name, content)

@@ -1,0 +1,268 @@
+"""The whole job on scikit-learn's digits: really trained, collapsed, run and measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from runtimes.onnx_file import sha256
+
+RECIPE = """
+name = "tiny"
+seed = 0
+threads = 1
+
+[model]
+spec = "resnet18"
+options = { width = 4 }
+
+[data]
+dataset = "digits"
+
+[train]
+epochs = 8
+batch_size = 50
+learning_rate = 0.05
+
+[plan]
+kernels = [3, 1]
+rounds = 6
+max_rounds = 3
+
+[[targets]]
+name = "x86-cpu"
+budget = "0.9x"
+
+[finetune]
+epochs = 3
+batch_size = 50
+learning_rate = 0.02
+"""
+VERDICT_CODES = {"PASS": 0, "FAIL": 3, "INCONCLUSIVE": 4}
+TIMEOUT_S = 600
+
+
+def shoal(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_S)
+
+
+def artifact_of(document: dict[str, Any]) -> Path:
+    return Path(document["candidates"][0]["artifacts"][0]["path"])
+
+
+@dataclass(frozen=True)
+class Job:
+    folder: Path
+    done: subprocess.CompletedProcess[str]
+
+    @property
+    def workspace(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return json.loads(self.done.stdout)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    folder = tmp_path_factory.mktemp("job")
+    (folder / "tiny.toml").write_text(RECIPE)
+    return Job(folder, shoal("compress", "tiny.toml", "--out", "work", "--json", cwd=folder))
+
+
+def test_the_exit_code_is_the_verdict(job):
+    assert job.done.returncode == VERDICT_CODES[job.document["verdict"]], job.done.stderr
+
+
+def test_the_network_learned_and_stays_close_to_dense(job):
+    dense, candidate = job.document["dense"], job.document["candidates"][0]
+
+    assert dense["accuracy"] > 0.8
+    assert candidate["accuracy"] > dense["accuracy"] - 0.1
+
+
+def test_the_planned_network_met_the_budget_before_it_was_trained(job):
+    rounds = job.document["candidates"][0]["plan"]["rounds"]
+
+    assert any(found["meets"] for turn in rounds for found in turn["targets"].values())
+
+
+def test_what_was_removed_is_gone_from_the_artifact(job):
+    candidate, dense = job.document["candidates"][0], job.document["dense"]
+    graph = onnx.load(artifact_of(job.document)).graph
+    kinds = [node.op_type for node in graph.node]
+    removed = len(candidate["removed_sites"])
+
+    assert removed > 0
+    assert dense["activations"] == 17
+    assert kinds.count("Relu") == candidate["activations"] == 17 - removed
+    assert kinds.count("Conv") + kinds.count("Gemm") == 21 - candidate["merged_operators"]
+    assert "BatchNormalization" not in kinds
+
+
+def test_the_artifact_is_still_the_torch_model_on_both_runtimes(job):
+    parity = job.document["candidates"][0]["parity"]
+
+    assert [p["target"] for p in parity] == ["x86-cpu", "x86-openvino"]
+    assert all(p["passed"] and p["max_relative"] <= 1e-4 for p in parity)
+    assert all(p["images"] == job.document["test_images"] == 397 for p in parity)
+    assert all(
+        p["accuracy"] == pytest.approx(job.document["candidates"][0]["accuracy"], abs=0.006)
+        for p in parity
+    )
+
+
+def test_the_certificate_passed(job):
+    assert job.document["candidates"][0]["certificate"]["passed"]
+
+
+def test_every_network_was_measured_on_every_target(job):
+    for network in (job.document["dense"], *job.document["candidates"]):
+        assert set(network["measured_ms"]) == {"x86-cpu", "x86-openvino"}
+        for latency in network["measured_ms"].values():
+            lo, hi = latency["interval_ms"]
+            assert 0 < lo <= latency["median_ms"] <= hi
+
+
+def test_exact_merges_alone_were_measured_too(job):
+    assert set(job.document["exact_only"]["measured_ms"]) == {"x86-cpu"}
+    assert all("/merge-" in option for option in job.document["exact_only"]["options"])
+
+
+def test_the_report_is_there(job):
+    for name in ("report.json", "report.md", "report.html"):
+        assert (job.workspace / name).stat().st_size > 1000
+    assert json.loads((job.workspace / "report.json").read_text()) == job.document
+
+
+def test_progress_is_on_stderr_as_plain_lines(job):
+    assert "latency table ..." in job.done.stderr
+    assert "\x1b" not in job.done.stderr
+
+
+def test_resuming_a_finished_job_does_nothing_again(job):
+    stages = job.workspace / "stages"
+    before = {p: p.stat().st_mtime_ns for p in stages.rglob("*")}
+
+    again = shoal("compress", "tiny.toml", "--out", "work", "--resume", "--json", cwd=job.folder)
+
+    assert {p: p.stat().st_mtime_ns for p in stages.rglob("*")} == before
+    same = ("dense", "candidates", "chosen", "verdict", "exact_only", "sites")
+    document = json.loads(again.stdout)
+    assert {key: document[key] for key in same} == {key: job.document[key] for key in same}
+
+
+def test_the_same_plan_trained_again_gives_the_same_artifact(job, tmp_path):
+    """Killed before fine-tuning and resumed elsewhere: byte for byte the undisturbed result."""
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    shutil.copytree(job.workspace, tmp_path / "work")
+    for name in ("student", "collapsed", "parity", "measured"):
+        for stage in (tmp_path / "work" / "stages").glob(f"{name}-*"):
+            shutil.rmtree(stage)
+
+    done = shoal("compress", "tiny.toml", "--out", "work", "--resume", "--json", cwd=tmp_path)
+
+    document = json.loads(done.stdout)
+    assert artifact_of(document).is_relative_to(tmp_path.resolve())
+    assert sha256(artifact_of(document)) == sha256(artifact_of(job.document))
+    assert document["candidates"][0]["accuracy"] == job.document["candidates"][0]["accuracy"]
+
+
+def kill_when(folder: Path, name: str) -> None:
+    """Start the job and `kill -9` it as soon as the stage has begun; nothing else survives."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "compress", "tiny.toml", "--out", "work"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + TIMEOUT_S
+    unfinished = folder / "work" / ".unfinished"
+    while not list(unfinished.glob(f"{name}-*")):
+        assert process.poll() is None, f"the job ended before its stage {name}"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("stage", ["dense", "table"])
+def test_a_killed_job_resumes_to_the_same_dense_network(job, tmp_path, stage):
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    kill_when(tmp_path, stage)
+    unfinished = [p.name for p in (tmp_path / "work" / "stages").glob(f"{stage}-*")]
+
+    done = shoal("compress", "tiny.toml", "--out", "work", "--resume", "--json", cwd=tmp_path)
+
+    assert unfinished == []
+    document = json.loads(done.stdout)
+    assert document["dense"]["accuracy"] == job.document["dense"]["accuracy"]
+    assert (
+        document["dense"]["artifacts"][0]["sha256"]
+        == (job.document["dense"]["artifacts"][0]["sha256"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.toml"], "missing.toml"),
+        (["--recipe", "fashion-mnits"], "did you mean fashion-mnist"),
+        (["tiny.toml", "--out", "/proc/nowhere"], "cannot be written"),
+        (["tiny.toml", "--recepie", "x"], "No such option"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(job, arguments, message):
+    done = shoal("compress", *arguments, cwd=job.folder)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"0.9x"', '"5 parsecs"', "is not a time"),
+        ('"x86-cpu"', '"x68-cpu"', "did you mean 'x86-cpu'"),
+        ("[plan]", "[plan]\nmax_kernle = 5", "did you mean 'max_kernel'"),
+        ("[plan]", '[plan]\ncriterion = "easyer"', "did you mean 'easier'"),
+        ('"resnet18"', '"resnet81"', "resnet18"),
+        ("rounds = 6", "rounds = 2", "rounds"),
+    ],
+)
+def test_a_mistake_in_the_recipe_is_one_line_before_any_work(tmp_path, old, new, message):
+    (tmp_path / "wrong.toml").write_text(RECIPE.replace(old, new, 1))
+
+    done = shoal("compress", "wrong.toml", "--out", "work", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 4
+    assert not list(tmp_path.glob("work/stages/*"))
+
+
+def test_a_budget_below_the_fastest_plan_says_what_was_measured(job, tmp_path):
+    (tmp_path / "tiny.toml").write_text(RECIPE.replace('"0.9x"', '"0.01x"'))
+    shutil.copytree(job.workspace, tmp_path / "work")
+
+    done = shoal("compress", "tiny.toml", "--out", "work", "--resume", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "the fastest measured" in done.stderr
+    assert "0.01x" in done.stderr
