@@ -72,6 +72,9 @@ ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
     "Min": np.minimum,
     "Max": np.maximum,
     "Cast": lambda x: x,
+    "Greater": np.greater,
+    "Less": np.less,
+    "Where": np.where,
 }
 
 NAMED = {
@@ -219,7 +222,7 @@ def _evaluate(node: ir.Node, results: dict[ir.Value, np.ndarray]) -> np.ndarray 
         low, high = (*arguments[1:], None, None)[:2]
         return np.clip(arguments[0], low, high) if (low, high) != (None, None) else None
     function = ELEMENTWISE.get(node.op_type)
-    if function is None or len(arguments) > 2:
+    if function is None or len(arguments) > (3 if node.op_type == "Where" else 2):
         return None
     with np.errstate(all="ignore"):
         return function(*arguments)
