@@ -44,7 +44,7 @@ def finish(
         sys.stdout.write(text.decode() + "\n")
     else:
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
-        Console(soft_wrap=True, highlight=False, width=width).print(show(document))
+        Console(soft_wrap=True, highlight=False, markup=False, width=width).print(show(document))
     sys.stdout.flush()
     raise typer.Exit(code(document))
 

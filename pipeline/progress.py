@@ -41,7 +41,7 @@ class Reporter:
     def task(self, name: str, total: int) -> Iterator[Step]:
         """Yield `step(n)`, to be called after every n finished units of `total`."""
         if self.quiet:
-            yield lambda n: None
+            yield lambda _: None
         elif sys.stderr.isatty():
             with self._bar(name, total) as step:
                 yield step

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.candidate import Collapsed, Student
-from pipeline.criteria import Scores
 from pipeline.documents import (
     ArtifactRecord,
     BudgetRecord,
@@ -18,52 +14,21 @@ from pipeline.documents import (
     CertificateRecord,
     CompressDocument,
     DenseRecord,
-    Difference,
     ExactRecord,
     Latency,
     ParityRecord,
-    PlanRecord,
-    PlanRound,
-    SegmentPlan,
     SiteRecord,
-    TargetRound,
     Verdict,
 )
-from pipeline.feedback import Attempt, Goal, Measured, Outcome
-from pipeline.job import Job
-from pipeline.mapping import Map, Option, Segment, load_model, map_model
-from pipeline.planning import LatencyTable
-from pipeline.verify import Parity
+from pipeline.feedback import Measured
+from pipeline.mapping import load_model, map_model
+from pipeline.plan_record import plan_record
+from pipeline.result import Result
 from profiles.environment import fingerprint
 from profiles.target import find_target
 from runtimes.onnx_file import sha256
 
 PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "openvino", "numpy", "scipy")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """Everything that a finished job knows."""
-
-    job: Job
-    goals: tuple[Goal, ...]
-    map_: Map
-    options: tuple[Option, ...]
-    scores: tuple[Scores, ...]
-    tables: tuple[LatencyTable, ...]
-    exact: Attempt
-    outcome: Outcome
-    dense_path: Path
-    shallow_path: Path
-    dense_accuracy: float
-    dense_validation: float
-    student: Student
-    student_accuracy: float
-    student_validation: float
-    collapsed: Collapsed
-    parity: tuple[Parity, ...]
-    measured: tuple[Measured, ...]
-    seconds: Mapping[str, float]
 
 
 def summarise(result: Result) -> CompressDocument:
@@ -160,7 +125,7 @@ def _dense(result: Result) -> DenseRecord:
 
 
 def _candidate(result: Result) -> CandidateRecord:
-    chosen = _chosen(result)
+    chosen = result.chosen
     after = map_model(load_model(result.collapsed.path))
     certificate = result.collapsed.certificate
     return CandidateRecord(
@@ -172,9 +137,9 @@ def _candidate(result: Result) -> CandidateRecord:
         depth=after.depth,
         activations=len(after.sites),
         artifacts=(_artifact(result.shallow_path),),
-        plan=_plan(result),
+        plan=plan_record(result),
         removed_sites=tuple(site for option in chosen for site in option.sites),
-        merged_operators=sum(_operators(result, option) - 1 for option in chosen),
+        merged_operators=sum(result.operators(option) - 1 for option in chosen),
         accuracy_before_finetuning=result.student.before,
         certificate=CertificateRecord(
             max_abs=certificate.max_abs,
@@ -208,93 +173,6 @@ def _latency(measured: Measured) -> Latency:
         confidence=measured.ratio.confidence,
         rounds=measured.rounds,
         samples=measured.samples,
-    )
-
-
-def _chosen(result: Result) -> list[Option]:
-    ids = result.outcome.chosen.plan.options
-    return [option for option in result.options if option.id in ids]
-
-
-def _operators(result: Result, option: Option) -> int:
-    """How many operators with weights an option replaces, a projection shortcut included."""
-    shortcut = result.map_.segment(option.segment).shortcut
-    projection = option.absorbs_shortcut and shortcut is not None and shortcut.operator is not None
-    return option.last - option.first + 1 + projection
-
-
-def _plan(result: Result) -> PlanRecord:
-    plan = result.outcome.chosen.plan
-    chosen = _chosen(result)
-    segments = []
-    for segment in result.map_.segments:
-        mine = [option for option in chosen if option.segment == segment.id]
-        segments += [_choice(result, segment, option) for option in mine or [None]]
-    return PlanRecord(
-        segments=tuple(segments),
-        predicted_ms=dict(plan.predicted_ms),
-        predicted_loss=plan.predicted_loss,
-        status=plan.status,
-        rounds=tuple(_round(result, attempt) for attempt in result.outcome.attempts),
-    )
-
-
-def _choice(result: Result, segment: Segment, option: Option | None) -> SegmentPlan:
-    if option is None:
-        shortcut = segment.shortcut is not None and segment.shortcut.operator is not None
-        count = len(segment.operators) + shortcut
-        return SegmentPlan(
-            segment=segment.id,
-            choice="keep",
-            option=None,
-            kernel=None,
-            operators_before=count,
-            operators_after=count,
-            removed_sites=(),
-            macs_before=segment.macs,
-            macs_after=segment.macs,
-            difference={},
-        )
-    reckoned = result.outcome.chosen.plan.differences_ms
-    return SegmentPlan(
-        segment=segment.id,
-        choice="refit" if option.kind == "refit" else "merge",
-        option=option.id,
-        kernel=option.geometry.kernel,
-        operators_before=_operators(result, option),
-        operators_after=1,
-        removed_sites=option.sites,
-        macs_before=option.macs_before,
-        macs_after=option.macs,
-        difference={
-            table.target: Difference(
-                predicted_ms=reckoned[table.target][option.id],
-                measured_ms=table.differences[option.id].value,
-                interval_ms=(
-                    table.differences[option.id].lo,
-                    table.differences[option.id].hi,
-                ),
-            )
-            for table in result.tables
-        },
-    )
-
-
-def _round(result: Result, attempt: Attempt) -> PlanRound:
-    budgets = {goal.target.name: goal.budget for goal in result.goals}
-    return PlanRound(
-        options=attempt.plan.options,
-        predicted_loss=attempt.plan.predicted_loss,
-        targets={
-            m.target: TargetRound(
-                predicted_ms=attempt.plan.predicted_ms[m.target],
-                measured_ms=m.latency_ms.value,
-                interval_ms=(m.latency_ms.lo, m.latency_ms.hi),
-                budget_ms=budgets[m.target].limit_ms(m.dense_ms.value),
-                meets=meets,
-            )
-            for m, meets in zip(attempt.measured, attempt.meets, strict=True)
-        },
     )
 
 
