@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pipeline import bench, compare, console, doctor, results
+from pipeline import bench, compare, compressed, console, doctor, gate_verbs
 from pipeline.collapsed import Wish, collapse_file, show_collapse
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
@@ -29,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make a trained network shallow enough for a latency budget, proved by measuring.",
 )
+
+app.add_typer(gate_verbs.app)
 
 TargetName = Annotated[str, typer.Option("--target", help="See `shoal targets`.")]
 
@@ -99,10 +101,10 @@ def compress_verb(
         lambda reporter: import_module("pipeline.compress").compress(
             job, reporter, out=out or job.workspace, resume=resume
         ),
-        show=results.show_compress,
+        show=compressed.show_compress,
         as_json=as_json,
         quiet=quiet,
-        code=results.exit_code,
+        code=compressed.exit_code,
     )
 
 
@@ -116,6 +118,7 @@ def bench_verb(
     seed: Annotated[int, typer.Option(help="Of the inputs.")] = 0,
     shape: Annotated[list[str] | None, typer.Option(help="INPUT=1x3x224x224")] = None,
     samples: Annotated[Path | None, typer.Option(help="Where to write every sample.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Time per operator too.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,  # noqa: ARG001 - read by console.run
     quiet: Quiet = False,
@@ -132,6 +135,7 @@ def bench_verb(
             seed=seed,
             shapes=bench.parse_shapes(shape or []),
             samples=samples,
+            layers=layers,
         ),
         show=bench.show_bench,
         as_json=as_json,

@@ -8,12 +8,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
+from pipeline.layers import Layers, profile_layers, show_layers
 from pipeline.progress import Reporter
 from profiles.fitness import Fitness, judge
 from profiles.measurement import Measurement, write_measurement
-from profiles.rounds import measure
+from profiles.rounds import Sampling, measure
 from profiles.statistics import quantile_interval, samples_needed, upper_quantile
 from profiles.target import Target
 from runtimes.base import Artifact
@@ -21,7 +23,7 @@ from runtimes.errors import InputError
 
 QUANTILES = (0.9, 0.95, 0.99, 0.999)
 CONFIDENCE = 0.95
-BLOCK_S, LAPS = 0.05, 5
+ALONE = Sampling(block_s=0.05, laps=5, warm_up_s=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class BenchDocument:
     timer_overhead_ns: int
     fingerprint: Mapping[str, Any]
     unknown: Mapping[str, str]
+    layers: Layers | None
 
 
 def bench(
@@ -71,6 +74,7 @@ def bench(
     seed: int = 0,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     samples: Path | None = None,
+    layers: bool = False,
 ) -> BenchDocument:
     """Measure the file; `precision` is what the file is expected to be."""
     found = Artifact.of(model, batch=target.batch).precision
@@ -79,18 +83,33 @@ def bench(
             f"{model} is {found}, not {precision}: precision is in the graph; "
             f"make that variant with `shoal export --precision {precision}`"
         )
-    with reporter.task(f"bench on {target.name}", rounds) as step:
-        (measured,) = measure(
-            target, [model], rounds=rounds, seed=seed, block_s=BLOCK_S, laps=LAPS, shapes=shapes,
-            on_round=lambda _done: step(1),
-            say=reporter.say,
-        )  # fmt: skip
+    measured = measure_alone(target, model, reporter, rounds=rounds, seed=seed, shapes=shapes)
     if samples is not None:
         write_measurement(measured, samples)
-    return bench_document(measured)
+    profiled = profile_layers(model, target, seed=seed, shapes=shapes) if layers else None
+    return bench_document(measured, profiled)
 
 
-def bench_document(measured: Measurement) -> BenchDocument:
+def measure_alone(
+    target: Target,
+    model: Path,
+    reporter: Reporter,
+    *,
+    rounds: int = 10,
+    seed: int = 0,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Measurement:
+    """One artifact, nothing beside it."""
+    with reporter.task(f"{model.name} on {target.name}", rounds) as step:
+        (measured,) = measure(
+            target, [model], rounds=rounds, seed=seed, shapes=shapes,
+            block_s=ALONE.block_s, laps=ALONE.laps, warm_up_s=ALONE.warm_up_s,
+            on_round=lambda _done: step(1), say=reporter.say,
+        )  # fmt: skip
+    return measured
+
+
+def bench_document(measured: Measurement, layers: Layers | None = None) -> BenchDocument:
     tails = tuple(tail(measured.samples_ns(), q) for q in QUANTILES)
     estimate = measured.estimate_ms(CONFIDENCE)
     peaks = [one.peak_bytes for one in measured.rounds if one.peak_bytes is not None]
@@ -117,6 +136,7 @@ def bench_document(measured: Measurement) -> BenchDocument:
         timer_overhead_ns=measured.timer_overhead_ns,
         fingerprint=measured.fingerprint.facts,
         unknown=measured.fingerprint.missing,
+        layers=layers,
     )
 
 
@@ -152,7 +172,7 @@ def with_batch(target: Target, batch: int | None) -> Target:
     return target if batch is None else replace(target, batch=batch)
 
 
-def show_bench(document: BenchDocument) -> Table:
+def show_bench(document: BenchDocument) -> Table | Group:
     table = Table(title=f"{Path(document.model).name} on {document.target}", show_header=False)
     lo, hi = document.interval_ms
     rows = {
@@ -172,7 +192,7 @@ def show_bench(document: BenchDocument) -> Table:
     for name, value in rows.items():
         if value:
             table.add_row(name, value)
-    return table
+    return table if document.layers is None else Group(table, show_layers(document.layers))
 
 
 def _tail_text(one: Tail) -> str:

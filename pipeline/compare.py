@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipeline.progress import Reporter
 from profiles.fitness import Fitness
-from profiles.gate import FAIL, PASS, Comparison, compare, planned
+from profiles.gate import FAIL, PAIRED, PASS, Comparison, compare, planned
 from profiles.target import Target
 from runtimes.errors import InputError
 
@@ -72,7 +72,7 @@ def compare_files(
     rule = planned(parse_share(margin), alpha, rounds)
     with reporter.task(f"compare on {target.name}", rounds) as step:
         done = compare(
-            target, baseline, candidate, rule=rule, seed=seed, across=across,
+            target, baseline, candidate, rule=rule, seed=seed, sampling=PAIRED, across=across,
             on_round=lambda _done: step(1),
             say=reporter.say,
         )  # fmt: skip

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from pipeline.bench import BLOCK_S, LAPS
+from pipeline.bench import measure_alone
 from pipeline.progress import Reporter
 from profiles.fitness import judge
 from profiles.measurement import read_measurement
-from profiles.rounds import measure
 from profiles.store import Store, registry_folder
 from profiles.target import Target
 from runtimes.errors import NothingMeasured
@@ -44,11 +43,7 @@ def promote(
     if samples is not None:
         measured = read_measurement(samples)
     else:
-        with reporter.task(f"promote on {target.name}", rounds) as step:
-            (measured,) = measure(
-                target, [model], rounds=rounds, block_s=BLOCK_S, laps=LAPS,
-                on_round=lambda _done: step(1), say=reporter.say,
-            )  # fmt: skip
+        measured = measure_alone(target, model, reporter, rounds=rounds)
     fitness = judge([measured])
     if not fitness.fit:
         raise NothingMeasured(f"no baseline was stored: {fitness.reasons[0]}")

@@ -15,11 +15,14 @@ from runtimes.errors import InputError
 
 DOCUMENTS = {
     "bench": "pipeline.bench:BenchDocument",
+    "calibrate": "pipeline.calibrate:CalibrateDocument",
     "collapse": "pipeline.collapsed:CollapseDocument",
     "compare": "pipeline.compare:CompareDocument",
     "compress": "pipeline.documents:CompressDocument",
     "doctor": "pipeline.doctor:DoctorDocument",
+    "gate": "pipeline.gate:GateDocument",
     "map": "pipeline.mapped:MapDocument",
+    "promote": "pipeline.promote:PromoteDocument",
     "recipe": "pipeline.recipe:Recipe",
     "report": "pipeline.documents:ReportDocument",
     "targets": "pipeline.doctor:TargetsDocument",

@@ -28,6 +28,7 @@ from runtimes.errors import InputError
 REPEATS = 2  # of one pair
 REPEATED_SHARE = 0.3  # of a round's pairs; past this the target is unfit, repeating is no cure
 PAUSE_S = 0.02  # doubles with each repeat
+OPEN_WITHIN_S = 60.0
 LOAD_WITHIN_S = 600.0  # an engine may have to be built
 BLOCK_WITHIN_S = 120.0
 
@@ -37,6 +38,18 @@ StartWorker = Callable[[Target], Worker]
 
 def start_worker(target: Target) -> Worker:
     return Worker(python=target.python)
+
+
+def open_worker(worker: Worker, target: Target, cores: tuple[int, ...]) -> dict[str, Any]:
+    """Pin it and give it its runtime."""
+    return worker.ask(
+        "open",
+        within_s=OPEN_WITHIN_S,
+        runtime=target.runtime,
+        device=target.device,
+        threads=target.threads,
+        cores=cores,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +112,12 @@ class Trial:
         self.heard = [_Collected() for _ in self.artifacts]
         with self.start(self.target) as worker:
             cores = self.target.cores or idlest_cores(self.target.threads)
-            self.opened = worker.ask(
-                "open",
-                within_s=60,
-                runtime=self.target.runtime,
-                device=self.target.device,
-                threads=self.target.threads,
-                cores=cores,
-            )
+            self.opened = open_worker(worker, self.target, cores)
             if self.fingerprint is None:
-                self.fingerprint = Fingerprint(**worker.ask("fingerprint", within_s=60))
+                self.fingerprint = Fingerprint(**worker.ask("fingerprint", within_s=OPEN_WITHIN_S))
             self._load(worker, cores)
             self._pairs(worker)
-            worker.ask("close", within_s=60)
+            worker.ask("close", within_s=OPEN_WITHIN_S)
         for collected, heard in zip(self.collected, self.heard, strict=True):
             collected.add(heard)
         self.done += 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, comb, inf, log
 
 import numpy as np
@@ -28,7 +29,8 @@ class Estimate:
     confidence: float
 
 
-def signed_rank_counts(n: int) -> list[int]:
+@cache
+def signed_rank_counts(n: int) -> tuple[int, ...]:
     """How many of the 2^n sign patterns give each W = 0 .. n(n+1)/2."""
     counts = [1]
     for rank in range(1, n + 1):
@@ -37,9 +39,10 @@ def signed_rank_counts(n: int) -> list[int]:
             grown[w] += count
             grown[w + rank] += count
         counts = grown
-    return counts
+    return tuple(counts)
 
 
+@cache
 def signed_rank_cut(n: int, tail: float) -> tuple[int, float]:
     """The most Walsh averages that may go from one end, and the tail that it really costs.
 
@@ -85,8 +88,13 @@ def signed_rank_p(values: Sequence[float]) -> float:
 def walsh_averages(values: Sequence[float]) -> np.ndarray:
     """Sorted (x_i + x_j) / 2 over i <= j."""
     x = np.asarray(values, dtype=float)
-    first, second = np.triu_indices(len(x))
+    first, second = _pairs(len(x))
     return np.sort((x[first] + x[second]) / 2)
+
+
+@cache
+def _pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.triu_indices(n)
 
 
 def fewest_rounds(alpha: float) -> int:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from profiles.measurement import Measurement, measurement_from
 from runtimes.errors import InputError
@@ -45,6 +46,9 @@ MIGRATIONS = (
     CREATE INDEX measurements_by_artifact ON measurements (target, artifact_sha256);
     CREATE INDEX baselines_by_name ON baselines (name, target);
     ALTER TABLE baselines ADD COLUMN note TEXT;
+    """,
+    """
+    CREATE TABLE calibrations (target TEXT NOT NULL, made_at TEXT NOT NULL, record TEXT NOT NULL);
     """,
 )
 
@@ -123,6 +127,19 @@ class Store:
         measurement = measurement_from(json.loads(row[2]))
         artifact = self._artifact_path(measurement.artifact.sha256)
         return Baseline(name, target, row[0], row[1], artifact, measurement)
+
+    def keep_calibration(self, target: str, record: str) -> None:
+        """The JSON of what `shoal calibrate` found."""
+        with self._writing() as database:
+            database.execute("INSERT INTO calibrations VALUES (?, ?, ?)", (target, _now(), record))
+
+    def calibration(self, target: str) -> dict[str, Any] | None:
+        """The newest one of that target, if it was ever calibrated."""
+        row = self.connection.execute(
+            "SELECT record FROM calibrations WHERE target = ? ORDER BY rowid DESC LIMIT 1",
+            (target,),
+        ).fetchone()
+        return None if row is None else json.loads(row[0])
 
     def names(self) -> list[tuple[str, str]]:
         """(name, target) of every baseline."""

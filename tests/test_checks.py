@@ -1,0 +1,168 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+from test_measurement import measurement
+
+from profiles import checks
+from profiles.checks import Check
+from profiles.environment import Fingerprint
+from profiles.gate import FAIL, INCONCLUSIVE, PASS, UNFIT, planned
+from runtimes.errors import InputError
+
+
+def latency(verdict, p_value, model="m"):
+    return Check("latency", model, "t", verdict, "", 1.0, 1.02, "x", (0.9, 1.1), p_value)
+
+
+@pytest.mark.parametrize(("limit_ms", "verdict"), [(10.5, PASS), (0.5, FAIL), (5.0, INCONCLUSIVE)])
+def test_the_budget_is_met_by_the_upper_bound_only(limit_ms, verdict):
+    assert checks.budget(measurement(), limit_ms, alpha=0.01).verdict == verdict
+
+
+def test_too_few_rounds_cannot_meet_a_budget():
+    check = checks.budget(measurement(rounds=6), 100.0, alpha=0.01)
+
+    assert check.verdict == INCONCLUSIVE
+    assert "7 are needed" in check.reason
+
+
+def test_a_budget_is_not_met_on_an_unfit_target():
+    assert checks.budget(measurement(), 100.0, alpha=0.01, fit=False).verdict == UNFIT
+
+
+def right(n, wrong):
+    return np.arange(n) >= wrong
+
+
+@pytest.mark.parametrize(
+    ("candidate_wrong", "verdict"), [(1000, PASS), (1040, INCONCLUSIVE), (1500, FAIL)]
+)
+def test_accuracy_may_fall_by_the_margin(candidate_wrong, verdict):
+    check = checks.accuracy(
+        "m", right(10_000, 1000), right(10_000, candidate_wrong), margin=0.005, alpha=0.01
+    )
+
+    assert check.verdict == verdict
+
+
+def test_accuracy_is_paired():
+    """The same two accuracies: alike in every sample, or wrong in other ones."""
+    a = right(10_000, 2500)
+    alike = checks.accuracy("m", a, a, margin=0.005, alpha=0.01)
+    others = checks.accuracy("m", a, a[::-1], margin=0.005, alpha=0.01)
+
+    assert (alike.value, others.value) == (0, 0)
+    assert alike.verdict == PASS
+    assert others.verdict == INCONCLUSIVE
+
+
+def test_predictions_of_other_samples_are_refused():
+    with pytest.raises(InputError, match="same samples"):
+        checks.accuracy("m", right(10, 1), right(11, 1), margin=0, alpha=0.01)
+
+
+def test_the_loss_bounds_are_hardly_ever_wrong():
+    noise = np.random.default_rng(0)
+    n, lost, won = 400, 0.06, 0.03
+    wrong = trials = 0
+    for _ in range(400):
+        b, c, _ = noise.multinomial(n, [lost, won, 1 - lost - won])
+        low, high = checks.loss_bounds(int(b), int(c), n, 0.05)
+        wrong += not low <= lost - won <= high
+        trials += 1
+
+    assert wrong / trials < 0.1 + 3 * math.sqrt(0.09 / trials)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (50, 1000)])
+def test_shares_are_bounded_as_clopper_and_pearson_do(k, n):
+    interval = scipy.stats.binomtest(k, n).proportion_ci(0.9, "exact")
+
+    assert checks.lower_share(k, n, 0.05) == pytest.approx(interval.low, abs=1e-6)
+    assert checks.upper_share(k, n, 0.05) == pytest.approx(interval.high, abs=1e-6)
+
+
+def test_predictions_are_read_from_npz_and_from_npy(tmp_path):
+    np.savez(tmp_path / "p.npz", predicted=np.array([1, 2, 3]), labels=np.array([1, 0, 3]))
+    np.save(tmp_path / "p.npy", np.array([1, 0, 1]))
+
+    assert checks.read_correct(tmp_path / "p.npz").tolist() == [True, False, True]
+    assert checks.read_correct(tmp_path / "p.npy").tolist() == [True, False, True]
+
+
+def test_predictions_without_labels_are_refused(tmp_path):
+    np.savez(tmp_path / "p.npz", predicted=np.array([1]))
+    (tmp_path / "text.npy").write_text("0.9227")
+
+    with pytest.raises(InputError, match="needs `predicted` and `labels`"):
+        checks.read_correct(tmp_path / "p.npz")
+    with pytest.raises(InputError, match="holds no predictions"):
+        checks.read_correct(tmp_path / "text.npy")
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(0.0, PASS), (1e-5, PASS), (0.1, FAIL)])
+def test_drift_is_relative_to_the_outputs(off, verdict):
+    ours = {"y": [1.0, -2.0, 3.0]}
+    theirs = {"y": [1.0 + off, -2.0, 3.0]}
+
+    check = checks.drift("m", ("a", "b"), (ours, theirs), limit=1e-3)
+
+    assert check.verdict == verdict
+    assert "cosine" in check.reason
+
+
+def test_outputs_of_another_size_do_not_compare():
+    with pytest.raises(InputError, match="1 and 2 values"):
+        checks.drift("m", ("a", "b"), ({"y": [1.0]}, {"y": [1.0, 2.0]}), limit=1)
+
+
+def test_a_fail_that_does_not_survive_the_number_of_tests_is_none():
+    many = [latency(FAIL, 0.004, "one"), *(latency(PASS, 0.5, f"{n}") for n in range(9))]
+
+    alone, among = checks.corrected(many[:1], 0.01), checks.corrected(many, 0.01)
+
+    assert alone[0].verdict == FAIL
+    assert among[0].verdict == INCONCLUSIVE
+    assert "10 comparisons" in among[0].reason
+
+
+def test_the_worst_verdict_counts():
+    assert checks.overall([latency(PASS, 1), latency(UNFIT, 1), latency(FAIL, 0)]) == FAIL
+    assert checks.overall([latency(PASS, 1), latency(INCONCLUSIVE, 1)]) == INCONCLUSIVE
+    with pytest.raises(InputError, match="nothing to check"):
+        checks.overall([])
+
+
+@pytest.mark.parametrize(("scale", "verdict"), [(0.1, PASS), (1.0, INCONCLUSIVE), (30.0, FAIL)])
+def test_a_stored_baseline_compares_by_intervals_that_are_apart(scale, verdict):
+    check = checks.against_stored(
+        measurement("b.onnx", scale), measurement(), margin=0.02, alpha=0.01
+    )
+
+    assert check.verdict == verdict
+
+
+def test_a_stored_baseline_of_another_host_is_refused():
+    elsewhere = replace(measurement(), fingerprint=Fingerprint({"cores": 64}))
+
+    with pytest.raises(InputError, match=r"cores: 2 and 64.*--absolute"):
+        checks.against_stored(measurement(), elsewhere, margin=0.02, alpha=0.01)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "looks"),
+    [(20, (10, 15, 20)), (12, (10, 12)), (10, (10,)), (5, (5,)), (30, (10, 15, 20, 30))],
+)
+def test_looks_are_planned_where_they_can_decide(rounds, looks):
+    assert planned(0.02, 0.01, rounds).looks == looks
+
+
+@pytest.mark.parametrize(
+    ("margin", "alpha", "rounds"), [(-0.1, 0.01, 10), (0.02, 0.7, 10), (0.02, 0.01, 0)]
+)
+def test_a_rule_that_makes_no_sense_is_refused(margin, alpha, rounds):
+    with pytest.raises(InputError):
+        planned(margin, alpha, rounds)
