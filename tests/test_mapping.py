@@ -186,7 +186,7 @@ def test_a_pointwise_convolution_merges_through_the_mean(branches):
 
     assert option.pooled
     assert run(built, np.ones((2, 4, 9, 9), np.float32)).shape == (2, 3)
-    assert option.macs == 4 * 3 * (1 if built.graph.inputs[0].shape[0] != 2 else 2)
+    assert [node.op_type for node in built.graph].count("Gemm") == 1
 
 
 ACTIVATIONS = {

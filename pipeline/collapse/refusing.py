@@ -9,6 +9,7 @@ from itertools import pairwise
 import onnx_ir as ir
 
 from pipeline.collapse.fusing import Form, Rules, form_of, fuse
+from pipeline.collapse.layout import LAYOUT
 from pipeline.collapse.structure import Block, Chain, Item
 from pipeline.constants import constant
 
@@ -97,4 +98,6 @@ def _reader_reason(node: ir.Node) -> str:
         if any(constant(value) is not None for value in node.inputs):
             return f"{node.name} adds a constant that differs from position to position"
         return f"{node.name} adds another tensor, which does not come from the same input"
+    if node.op_type in LAYOUT:
+        return f"{node.op_type} {node.name} follows, behind which no operator acts on the channels"
     return f"{node.op_type} {node.name} follows, which is not linear per channel"
