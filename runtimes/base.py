@@ -22,7 +22,7 @@ from runtimes.errors import InputError, RuntimeUnavailable
 from runtimes.onnx_file import Port, read_declared, sha256
 
 NOT_RUNTIMES = frozenset({
-    "base", "errors", "inputs", "onnx_file", "engine_cache", "inspection",
+    "base", "errors", "inputs", "onnx_file", "engine_cache", "trt_inspection",
     "cuda", "cuda_pycuda", "cuda_python", "trt_build",
 })  # fmt: skip
 INSTALL = {

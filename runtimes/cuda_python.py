@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import cuda.bindings.driver as driver
+import numpy as np
 
 from runtimes.cuda import Gpu, Stream, Work
 from runtimes.errors import RuntimeUnavailable

@@ -23,9 +23,9 @@ from runtimes import cuda
 from runtimes.base import Arrays, Inputs, Layer, Runtime
 from runtimes.engine_cache import EngineCache, cache_folder
 from runtimes.errors import InputError, RuntimeUnavailable
-from runtimes.inspection import NARROWNESS, Inspected, narrowest, read_inspection
 from runtimes.onnx_file import Declared, read_declared, sha256
 from runtimes.trt_build import Messages, Order, array_type, build, typing
+from runtimes.trt_inspection import NARROWNESS, Inspected, narrowest, read_inspection
 
 LOG = logging.getLogger(__name__)
 
