@@ -91,12 +91,12 @@ class Ov:
         try:
             model = core.read_model(path)
             model.reshape({name: list(array.shape) for name, array in arrays.items()})
-            compiled = core.compile_model(model, device, self._settings(threads, layers, device))
+            compiled = core.compile_model(model, device, self.settings(threads, layers, device))
         except RuntimeError as e:
             raise InputError(f"OpenVINO cannot load {path}: {reason(e)}") from e
         return OvSession(compiled, arrays, layers)
 
-    def _settings(self, threads: int, layers: bool, device: str) -> dict[str, str]:
+    def settings(self, threads: int, layers: bool, device: str) -> dict[str, str]:
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",

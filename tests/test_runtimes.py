@@ -1,5 +1,7 @@
 """The contract of a runtime, over every one that there is."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,98 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(computing, make
 
     with pytest.raises(RuntimeUnavailable, match="here; it has"):
         absent.load(make_network(), threads=1, inputs=seeded(batch=1))
+
+
+def test_a_provider_that_leaves_the_work_to_another_is_refused(make_network):
+    idle = base.make("ort", "AzureExecutionProvider")  # in the wheel, and runs no operator
+
+    with pytest.raises(RuntimeUnavailable, match="ran a single node on CPUExecutionProvider"):
+        idle.load(make_network(), threads=1, inputs=seeded(batch=1))
+
+
+def test_a_provider_that_runs_the_node_is_proved():
+    ort = importlib.import_module("runtimes.ort")
+
+    ort.prove("CPUExecutionProvider", ["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "option", "value"),
+    [
+        ("cuda", "fp32", "use_tf32", "0"),
+        ("cuda", "fp32", "device_id", "1"),
+        ("tensorrt", "fp16", "trt_fp16_enable", "1"),
+        ("tensorrt", "int8", "trt_fp16_enable", "0"),
+        ("tensorrt", "int8", "trt_int8_enable", "1"),
+    ],
+)
+def test_options_of_a_gpu_provider_follow_the_graph(device, precision, option, value):
+    ort = importlib.import_module("runtimes.ort")
+
+    options = ort.provider_options(ort.PROVIDERS[device], 1, precision)
+
+    assert options[option] == value
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "there"),
+    [
+        ("GPU", ["CPU", "GPU.0", "GPU.1"], True),
+        ("GPU.1", ["CPU", "GPU.0", "GPU.1"], True),
+        ("GPU.2", ["CPU", "GPU.0", "GPU.1"], False),
+        ("NPU", ["CPU", "NPU"], True),
+        ("AUTO", ["CPU", "NPU"], False),
+        ("HETERO:GPU,CPU", ["CPU", "GPU"], False),
+    ],
+)
+def test_a_device_of_openvino_is_one_device(device, available, there):
+    pytest.importorskip("openvino")
+    ov = importlib.import_module("runtimes.ov")
+
+    assert ov.names_one_of(device, available) is there
+
+
+@pytest.mark.parametrize(
+    ("device", "cache", "kept"),
+    [("CPU", "auto", False), ("CPU", "on", True), ("GPU", "auto", True), ("NPU", "off", False)],
+)
+def test_openvino_keeps_what_takes_long_to_compile(device, cache, kept):
+    pytest.importorskip("openvino")
+    ov = importlib.import_module("runtimes.ov").Ov(device, cache)
+
+    assert ("CACHE_DIR" in ov.settings(1, False, device)) is kept
+
+
+def test_openvino_loads_from_its_cache_the_second_time(make_network, monkeypatch, tmp_path):
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("SHOAL_CACHE", str(tmp_path / "cache"))
+    path = make_network()
+    kept = base.make("ov", "cpu", {"cache": "on"})
+    expected = kept.load(path, threads=1, inputs=seeded(batch=1))
+    expected.run()
+
+    session = kept.load(path, threads=1, inputs=seeded(batch=1))
+    session.run()
+
+    assert list((tmp_path / "cache" / "openvino").glob("*.blob"))
+    np.testing.assert_array_equal(session.outputs()["pooled"], expected.outputs()["pooled"])
+
+
+def test_an_npu_is_not_told_a_precision_it_lacks():
+    pytest.importorskip("openvino")
+    ov = importlib.import_module("runtimes.ov").Ov("npu")
+
+    assert "INFERENCE_PRECISION_HINT" not in ov.settings(1, False, "NPU")
+    assert ov.settings(1, False, "GPU")["INFERENCE_PRECISION_HINT"] == "f32"
+
+
+def test_only_a_runtime_with_a_device_clock_tells_its_time(runtime, make_network):
+    session = runtime.load(make_network(), threads=1, inputs=seeded(batch=1))
+    session.run()
+
+    time_ms = session.device_ms()
+
+    assert time_ms is None or time_ms > 0
 
 
 def test_an_unknown_runtime_is_refused_with_the_nearest_name():
