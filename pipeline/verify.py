@@ -52,7 +52,7 @@ def verify(
 
 def run(path: Path, target: Target, images: np.ndarray) -> np.ndarray:
     """The first output (n, classes) for all images, in chunks of one loaded batch each."""
-    runtime = base.get(target.runtime)(target.device)
+    runtime = base.make(target.runtime, target.device, target.settings)
     outputs = []
     for start in range(0, len(images), CHUNK):
         chunk = np.ascontiguousarray(images[start : start + CHUNK])

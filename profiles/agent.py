@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from profiles.environment import fingerprint
 from profiles.host import between, peak_bytes, read_counters
 from profiles.sampling import ClockError, time_block, timer_overhead_ns, warm_up
-from runtimes.base import Runtime, Session, get
+from runtimes.base import Runtime, Session, make
 from runtimes.errors import InputError, RuntimeUnavailable
 from runtimes.inputs import concrete_shape, seeded
 from runtimes.onnx_file import read_declared
@@ -48,6 +48,7 @@ class Agent:
             "block": self.block,
             "outputs": self.outputs,
             "layers": self.layers,
+            "device_time": self.device_time,
             "fingerprint": self.fingerprint,
             "close": self.close,
         }
@@ -79,7 +80,7 @@ class Agent:
         self.cores = tuple(request["cores"])
         os.sched_setaffinity(0, self.cores)
         self.threads = request["threads"]
-        self.runtime = get(request["runtime"])(request["device"])
+        self.runtime = make(request["runtime"], request["device"], request.get("settings"))
         return {
             "protocol": PROTOCOL,
             "runtime_version": self.runtime.version(),
@@ -145,6 +146,12 @@ class Agent:
         for _ in range(request["runs"]):
             session.run()
         return {"layers": [asdict(layer) for layer in session.layers()]}
+
+    def device_time(self, request: Request) -> Answer:
+        """Runs on the device's own clock; null where there is none."""
+        session = self.sessions[request["key"]]
+        times_ms = [session.device_ms() for _ in range(request["runs"])]
+        return {"device_ms": None if None in times_ms else times_ms}
 
     def fingerprint(self, _request: Request) -> Answer:
         return asdict(fingerprint())

@@ -47,6 +47,7 @@ def open_worker(worker: Worker, target: Target, cores: tuple[int, ...]) -> dict[
         within_s=OPEN_WITHIN_S,
         runtime=target.runtime,
         device=target.device,
+        settings=dict(target.settings),
         threads=target.threads,
         cores=cores,
     )

@@ -6,10 +6,11 @@ import difflib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from runtimes.base import Setting
 from runtimes.errors import InputError
 
 if sys.version_info >= (3, 11):
@@ -38,6 +39,7 @@ class Target:
     power_mode: str | None = None
     clocks: str | None = None
     budget: str | None = None
+    settings: Mapping[str, Setting] = field(default_factory=dict)  # the runtime's own fields
 
     def __post_init__(self) -> None:
         if self.transport not in ("local", "ssh"):
@@ -85,18 +87,18 @@ def read_target(path: Path) -> Target:
 
 
 def _target(path: Path, settings: Mapping[str, Any]) -> Target:
-    known = {field.name: field for field in fields(Target) if field.name != "name"}
+    known = {one.name: one for one in fields(Target) if one.name != "name"}
     for key in settings:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(f"{path}: unknown key {key!r}{hint}; known: {', '.join(known)}")
-    for key, field in known.items():
+    for key, one in known.items():
         if key not in settings:
-            if field.default is MISSING:
+            if one.default is MISSING and one.default_factory is MISSING:
                 raise InputError(f"{path}: key {key!r} is missing")
             continue
-        wanted = {"threads": int, "batch": int, "cores": list}.get(key, str)
+        wanted = {"threads": int, "batch": int, "cores": list, "settings": dict}.get(key, str)
         if type(settings[key]) is not wanted:
             raise InputError(f"{path}: {key} is {settings[key]!r}, which is no {wanted.__name__}")
     values = dict(settings)

@@ -1,6 +1,8 @@
 import pytest
+from fake_sdks import fake_tensorrt
 
 from profiles.target import SHIPPED, Target, find_target, read_target, target_names
+from runtimes.base import make
 from runtimes.errors import InputError
 
 
@@ -40,6 +42,7 @@ def test_an_unknown_target_lists_the_known_and_the_nearest():
         ('runtime = "ort"\ntransport = "ssh"', "needs host"),
         ('runtime = "ort"\ntransport = "carrier pigeon"', "local or ssh"),
         ('runtime = "ort"\nthreads = 2\ncores = [0]', "need as many cores"),
+        ('runtime = "trt"\nsettings = 5', "which is no dict"),
     ],
 )
 def test_a_mistaken_target_file_is_refused(tmp_path, text, match):
@@ -51,3 +54,31 @@ def test_a_mistaken_target_file_is_refused(tmp_path, text, match):
 
 def test_a_target_is_local_unless_it_says_otherwise():
     assert Target("t", "ort").transport == "local"
+
+
+def test_settings_of_the_runtime_are_a_table_of_their_own(tmp_path):
+    (tmp_path / "board.toml").write_text('runtime = "trt"\n[settings]\ncuda_graph = true')
+
+    assert find_target("board", tmp_path).settings == {"cuda_graph": True}
+
+
+GPUS = (
+    "a100",
+    "h100",
+    "jetson-agx-orin",
+    "jetson-orin-nano",
+    "jetson-orin-nx",
+    "jetson-thor",
+    "l4",
+)
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_a_gpu_target_is_reached_by_ssh_and_asks_for_settings_that_exist(name, monkeypatch):
+    target = find_target(name)
+
+    with fake_tensorrt(monkeypatch, "10.3.0", "pycuda 2026.1"):
+        made = make(target.runtime, target.device, target.settings)
+
+    assert (target.transport, target.runtime) == ("ssh", "trt")
+    assert made.version() == "10.3.0"
