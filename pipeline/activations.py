@@ -1,9 +1,11 @@
 """One pass over calibration data gives the counters and moments of every activation site.
 
 Per neuron (channel after a convolution, unit after a linear layer), over all samples and positions:
-integer counts of z > 0, z < 0, z = 0, z > 6, and float64 sums of z, z^2, psi, psi^2, z psi, where z
-is the pre-activation and psi the activation's output. Everything the criteria need follows from
-them, once, at the end: no mean of per-batch entropies, no train mode, no augmentation.
+integer counts of z > 0, z < 0, z = 0 and (ReLU6) z > 6, and float64 sums of z, z^2, psi, psi^2,
+z psi, where z is the pre-activation and psi the activation's output. Everything the criteria need
+follows from them, once, at the end: no mean of per-batch entropies, no train mode, no augmentation.
+
+Under torchrun every process sees its share of the data and gets the sums over all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from pipeline.tracing import TracedSite, sites
+from pipeline.counting import Accumulator
+from pipeline.processes import sum_over_processes, total_over_processes
+from pipeline.tracing import sites
 from runtimes.errors import InputError
 
 
@@ -55,10 +59,27 @@ class SiteStatistics:
         a = np.where(alive, self.covariance() / np.where(alive, variance, 1.0), 0.0)
         return a, (self.psi - a * self.z) / self.count
 
+    def never_on(self) -> np.ndarray:
+        """The neurons that no sample switched on, bool; see `rate_bound` for what it proves."""
+        return self.positive == 0
+
+    def never_off(self) -> np.ndarray:
+        """The neurons whose pre-activation was positive in every sample and position, bool."""
+        return self.positive == self.count
+
     def unexplained(self) -> np.ndarray:
         """Variance of psi that the affine stand-in leaves: Var psi - Cov^2 / Var z."""
         a, _ = self.affine()
         return np.maximum(self.variance_psi() - a * self.covariance(), 0.0)
+
+
+def rate_bound(samples: int) -> float:
+    """What was seen in 0 of n independent samples happens with p < 3/n, at 95 % confidence.
+
+    (1 - p)^n = 0.05 gives p = 1 - 0.05^(1/n) < -ln(0.05) / n < 3 / n. Positions within one sample
+    depend on each other, so n counts samples.
+    """
+    return min(1.0, 3 / samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,68 +93,62 @@ class Statistics:
         return next(s for s in self.sites if s.id == site)
 
 
-class _Accumulator:
-    def __init__(self, site: TracedSite):
-        self.site = site
-        self.count = 0
-        self.sums: Tensor | None = None  # (5, neurons) float64
-        self.counts: Tensor | None = None  # (4, neurons) int64
-
-    def add(self, z: Tensor, psi: Tensor) -> None:
-        z = z.movedim(self.site.axis, 0).flatten(1)  # (neurons, samples x positions)
-        psi = psi.movedim(self.site.axis, 0).flatten(1)
-        counts = torch.stack([(s).sum(1) for s in (z > 0, z < 0, z == 0, z > 6)])
-        z, psi = z.double(), psi.double()
-        sums = torch.stack([z.sum(1), _dot(z, z), psi.sum(1), _dot(psi, psi), _dot(z, psi)])
-        self.count += z.shape[1]
-        self.counts = counts if self.counts is None else self.counts + counts
-        self.sums = sums if self.sums is None else self.sums + sums
-
-    def result(self) -> SiteStatistics:
-        if self.counts is None or self.sums is None:
-            raise InputError(f"site {self.site.id!r} was not reached by any calibration sample")
-        return SiteStatistics(
-            self.site.id, self.site.kind, self.count, *self.counts.numpy(), *self.sums.numpy()
-        )
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.einsum("np,np->n", a, b)
-
-
 class _Collector(fx.Interpreter):
     """Runs the graph and shows every site's input and output to its accumulator."""
 
-    def __init__(self, module: fx.GraphModule, accumulators: dict[fx.Node, _Accumulator]):
+    def __init__(self, module: fx.GraphModule, accumulators: dict[fx.Node, Accumulator]):
         super().__init__(module)
         self.accumulators = accumulators
+        self.mask: Tensor | None = None
 
     def run_node(self, n: fx.Node) -> object:
         result = super().run_node(n)
         if n in self.accumulators:
-            self.accumulators[n].add(self.env[n.all_input_nodes[0]], result)
+            z, psi = self.env[n.all_input_nodes[0]], result
+            assert isinstance(psi, Tensor), f"activation {n} gives no tensor"
+            self.accumulators[n].add(z, psi, self.mask)
         return result
 
 
 @torch.no_grad()
 def collect(
-    module: fx.GraphModule, batches: Iterable[Tensor], *, step: Callable[[int], None]
+    module: fx.GraphModule,
+    batches: Iterable[Tensor | tuple[Tensor, ...]],
+    *,
+    step: Callable[[int], None],
+    mask: int | None = None,
 ) -> Statistics:
     """Run every batch through the traced model once; `step(n)` is told of each n samples.
 
-    Memory does not depend on the number of batches. Raises InputError for a model without
-    activations, and for an empty calibration set.
+    `mask` says which of the model's inputs is the attention mask (batch, tokens): what it pads is
+    not counted. Memory does not depend on the number of batches. Raises InputError for a model
+    without activations, and for an empty calibration set.
     """
     found = sites(module)
     if not found:
         raise InputError("the model has no activation that shoal knows, so nothing to score")
-    accumulators = {site.node: _Accumulator(site) for site in found}
+    accumulators = {site.node: Accumulator(site) for site in found}
     collector = _Collector(module, accumulators)
     samples = 0
     for batch in batches:
-        collector.run(batch)
-        samples += len(batch)
-        step(len(batch))
+        inputs = batch if isinstance(batch, tuple) else (batch,)
+        collector.mask = None if mask is None else inputs[mask]
+        collector.run(*inputs)
+        samples += len(inputs[0])
+        step(len(inputs[0]))
+    samples = total_over_processes(samples)
     if not samples:
         raise InputError("the calibration set is empty: give [calibration] at least one image")
-    return Statistics(samples, tuple(a.result() for a in accumulators.values()))
+    return Statistics(samples, tuple(_result(a) for a in accumulators.values()))
+
+
+def _result(accumulator: Accumulator) -> SiteStatistics:
+    site = accumulator.site
+    sum_over_processes(accumulator.sums)
+    accumulator.count = total_over_processes(accumulator.count)
+    if not accumulator.count:
+        raise InputError(f"site {site.id!r} was not reached by any calibration sample")
+    counters, moments = accumulator.counters().cpu(), accumulator.moments().cpu()
+    return SiteStatistics(
+        site.id, site.kind, accumulator.count, *counters.numpy(), *moments.numpy()
+    )

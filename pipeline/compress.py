@@ -28,7 +28,8 @@ from pipeline.mapping import load_model, map_model
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.report import write_report
-from pipeline.summary import Result, summarise
+from pipeline.result import Result
+from pipeline.summary import summarise
 from pipeline.tracing import trace
 from pipeline.workspace import Workspace
 from profiles.target import find_target
@@ -75,7 +76,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
 
         with step("scores"):
             statistics = calibrated(job, dense, folder)
-            scores = selection.score_all(statistics)
+            scores = selection.score_all(job, dense, statistics)
             losses = selection.losses(job, dense, map_, options, statistics, scores, folder)
 
         bench = Bench(

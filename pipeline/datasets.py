@@ -40,6 +40,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def first(self, count: int) -> Split:
+        return Split(self.images[:count], self.labels[:count])
+
 
 @dataclass(frozen=True, slots=True)
 class Splits:

@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from pipeline.activations import Statistics
 from pipeline.mapping import Map, Option, Segment
+from pipeline.removal import identifier, to_affine
 from pipeline.surgery import add_parameter, detached_copy, prune_unused
 from pipeline.tracing import BATCH_NORM, TracedSite, reading, sites
 from runtimes.errors import InputError
@@ -35,7 +36,7 @@ class Stencil:
 
 def refit_weight(option: Option) -> str:
     """The name of the parameter that a refitted span gets."""
-    return f"refit.{_identifier(option.id)}.weight"
+    return f"refit.{identifier(option.id)}.weight"
 
 
 def group_weights(segment: Segment, option: Option) -> tuple[str, ...]:
@@ -82,7 +83,7 @@ def _stand_in(
     for id_ in option.sites:
         site = traced[id_]
         a, c = statistics[id_].affine()
-        _affine(module, site, torch.from_numpy(a), torch.from_numpy(c))
+        to_affine(module, site, torch.from_numpy(a), torch.from_numpy(c))
     nodes = [reading(module, o.weight) for o in segment.operators[option.first : option.last + 1]]
     if option.geometry.rank == 0 or not option.geometry.padded:
         return
@@ -93,26 +94,6 @@ def _stand_in(
     _set_padding(first, list(begins))
     for node in rest:
         _set_padding(node, [0] * len(begins))
-
-
-def _affine(module: fx.GraphModule, site: TracedSite, a: Tensor, c: Tensor) -> None:
-    node, source = site.node, site.node.all_input_nodes[0]
-    rank = node.meta["val"].dim()
-    axis = site.axis % rank
-    shape = [-1 if d == axis else 1 for d in range(axis, rank)]
-    name = f"standin.{_identifier(site.id)}"
-    add_parameter(module, f"{name}.scale", a.float().reshape(shape))
-    add_parameter(module, f"{name}.shift", c.float().reshape(shape))
-    graph = module.graph
-    with graph.inserting_before(node):
-        scale = graph.get_attr(f"{name}.scale")
-        shift = graph.get_attr(f"{name}.shift")
-        scaled = graph.call_function(aten.mul.Tensor, (source, scale))
-        shifted = graph.call_function(aten.add.Tensor, (scaled, shift))
-    for new in (scaled, shifted):
-        new.meta = dict(node.meta)
-    node.replace_all_uses_with(shifted)
-    graph.erase_node(node)
 
 
 def _set_padding(node: fx.Node, padding: list[int]) -> None:
@@ -157,7 +138,3 @@ def _replace_span(
     conv.args = (*tensors, list(strides), list(pads), list(dilations), geometry.groups)
     conv.meta = dict(end.meta)
     end.replace_all_uses_with(conv)
-
-
-def _identifier(id_: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in id_)

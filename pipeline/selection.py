@@ -10,7 +10,7 @@ from torch import fx
 
 from pipeline import criteria
 from pipeline.activations import Statistics
-from pipeline.criteria import Scores
+from pipeline.criteria import Evidence, Scores
 from pipeline.dense import CALIBRATION_BATCH
 from pipeline.effects import losses_from, measure_effects
 from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, limit_of
@@ -32,9 +32,10 @@ def offered(map_: Map, recipe: Recipe) -> list[Option]:
     ]
 
 
-def score_all(statistics: Statistics) -> tuple[Scores, ...]:
+def score_all(job: Job, dense: fx.GraphModule, statistics: Statistics) -> tuple[Scores, ...]:
     """What every criterion says of every site."""
-    return tuple(criteria.get(name)().score(statistics) for name in criteria.names())
+    evidence = Evidence(dense, statistics, job.splits.calibration.first(len(job.calibration)))
+    return tuple(criteria.make(name).score(evidence) for name in criteria.names())
 
 
 def losses(

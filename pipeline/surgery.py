@@ -22,6 +22,17 @@ def extract(module: fx.GraphModule, nodes: Sequence[fx.Node]) -> fx.GraphModule:
 
 def add_parameter(module: nn.Module, name: str, value: Tensor) -> None:
     """Register a trainable parameter under a dotted name, making the containers it needs."""
+    container, leaf = _container(module, name)
+    container.register_parameter(leaf, nn.Parameter(value))
+
+
+def add_buffer(module: nn.Module, name: str, value: Tensor) -> None:
+    """Register a tensor that is saved but not trained under a dotted name, as `add_parameter`."""
+    container, leaf = _container(module, name)
+    container.register_buffer(leaf, value)
+
+
+def _container(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     *path, leaf = name.split(".")
     for part in path:
         child = getattr(module, part, None)
@@ -29,13 +40,7 @@ def add_parameter(module: nn.Module, name: str, value: Tensor) -> None:
             child = nn.Module()
             module.add_module(part, child)
         module = child
-    module.register_parameter(leaf, nn.Parameter(value))
-
-
-def add_buffer(module: nn.Module, name: str, value: Tensor) -> None:
-    """Register a buffer beside the parameters of the same dotted path, which must exist."""
-    path, _, leaf = name.rpartition(".")
-    module.get_submodule(path).register_buffer(leaf, value)
+    return module, leaf
 
 
 def prune_unused(module: fx.GraphModule) -> None:

@@ -140,7 +140,10 @@ def module_path(node: fx.Node) -> str:
 
 
 def sites(module: fx.GraphModule) -> list[TracedSite]:
-    """All activation call-sites in graph order; ids are `<module path>#<call index>`."""
+    """All activation call-sites in graph order; ids are `<module path>#<call index>`.
+
+    The index counts the calls of the traced model: removing one site does not rename the next.
+    """
     calls: Counter[str] = Counter()
     found = []
     for node in module.graph.nodes:
@@ -148,7 +151,8 @@ def sites(module: fx.GraphModule) -> list[TracedSite]:
         if kind is None:
             continue
         path = module_path(node)
-        found.append(TracedSite(f"{path}#{calls[path]}", kind, node, _neuron_axis(node)))
+        id_ = node.meta.setdefault("site", f"{path}#{calls[path]}")
+        found.append(TracedSite(id_, kind, node, _neuron_axis(node)))
         calls[path] += 1
     return found
 

@@ -1,22 +1,36 @@
-"""Which sites matter least: one file per criterion, its name is the criterion's name.
+"""Which sites matter least, and how to take them out: one file per criterion, named like it.
 
-A score is an importance: the site with the lowest is removed first.
+A score is an importance: the site with the lowest is removed first. `reduce` is the criterion's own
+edit of the network, before any training repairs it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from runtimes.errors import InputError
 
 if TYPE_CHECKING:  # a recipe is checked against names() without waiting for torch
+    from torch import fx
+
     from pipeline.activations import Statistics
+    from pipeline.datasets import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a criterion may look at: the traced model, its statistics, the data they came from."""
+
+    model: fx.GraphModule
+    statistics: Statistics
+    calibration: Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +50,23 @@ class Scores:
     samples: int
     sites: tuple[SiteScore, ...]
 
+    def ranking(self) -> list[SiteScore]:
+        """The sites from the least important on; of equal ones the first in the graph."""
+        return sorted(self.sites, key=lambda site: site.score)
+
 
 class Criterion(Protocol):
-    """Ranks activation sites by how much the network would lose without them."""
+    """Ranks activation sites by how much the network would lose without them, and removes them."""
 
-    def score(self, statistics: Statistics) -> Scores: ...
+    def score(self, evidence: Evidence) -> Scores: ...
+
+    def reduce(self, evidence: Evidence, count: int) -> fx.GraphModule:
+        """A copy of the model after one round of the method, for `count` sites.
+
+        The criterion's rule may remove more at once (all sites at zero entropy), or, where it
+        prunes weights until a site falls idle, fewer.
+        """
+        ...
 
 
 def names() -> list[str]:
@@ -55,3 +81,23 @@ def get(name: str) -> type[Criterion]:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"no criterion named {name!r}; there are: {', '.join(names())}{hint}")
     return import_module(f"pipeline.criteria.{name}").CRITERION
+
+
+def make(name: str, options: Mapping[str, Any] | None = None) -> Criterion:
+    """The criterion of that name with its fields set, such as variant = "code"."""
+    kind: Any = get(name)
+    known = [field.name for field in fields(kind)]
+    for option in options or {}:
+        if option not in known:
+            raise InputError(
+                f"criterion {name!r} has no option {option!r}; it has: {', '.join(known) or 'none'}"
+            )
+    return kind(**(options or {}))
+
+
+def one_of(value: str, variants: tuple[str, ...], criterion: str) -> None:
+    """Refuse a setting that a criterion does not have."""
+    if value not in variants:
+        raise InputError(
+            f"criterion {criterion!r} knows no {value!r}; there are: {', '.join(variants)}"
+        )
