@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from pipeline.constants import read_inside
 from pipeline.operators import Operator, glue_kind
 from pipeline.sites import Site
 
@@ -83,6 +84,8 @@ def barrier(value: ir.Value, terrain: Terrain) -> str:
         return f"{value.name} is an output of the graph"
     if not uses:
         return f"nothing reads {value.name}"
+    if read_inside(value):
+        return f"{value.name} is read inside the body of another node"
     if len(uses) > 1:
         readers = ", ".join(sorted({str(use.node.name) for use in uses}))
         return f"{value.name} feeds {readers}"

@@ -48,7 +48,17 @@ def elements(value: ir.Value) -> int:
 def sole_consumer(value: ir.Value) -> ir.Node | None:
     """The one node that reads the value, if it reads it once and nothing else sees it."""
     uses = tuple(value.uses())
-    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+    if len(uses) != 1 or value.is_graph_output() or read_inside(value):
+        return None
+    return uses[0].node
+
+
+def read_inside(value: ir.Value) -> bool:
+    """Whether the body of an If or a Loop reads the value."""
+    producer = value.producer()
+    if producer is None:
+        return False
+    return any(use.node.graph is not producer.graph for use in value.uses())
 
 
 def module_path(node: ir.Node) -> str:

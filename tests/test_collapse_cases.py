@@ -566,3 +566,18 @@ def test_a_plan_merges_what_it_names_and_nothing_else():
 
     assert [merged.weights for merged in done.merges] == [("u", "p")]
     assert done.refusals[0].reason == "the plan keeps them apart"
+
+
+def test_what_the_body_of_an_if_reads_is_a_barrier():
+    proto = network(
+        "h = Conv (x, w) y = If (c) <then_branch = t () => (double[] p) { p = Mul (h, s) },"
+        "else_branch = e () => (double[] q) { q = Conv (h, w) }>",
+        {**IMAGE},
+        {"w": (3, 3, 1, 1), "s": (3, 1, 1)},
+    )
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "c"))
+
+    done = collapsed_same(proto, merge="always")
+
+    assert operators(done) == ["Conv", "If"]
+    assert done.refusals[0].reason == "h is read inside the body of another node"

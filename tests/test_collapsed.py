@@ -39,17 +39,17 @@ def residual(tmp_path) -> Path:
             weight = generator.standard_normal((4, 4, 3, 3)).astype(np.float32) / 6
             weights.append(numpy_helper.from_array(weight, f"w{block}{half}"))
         names = {key: f"{key}{block}" for key in ("h", "r", "k", "s", "y")}
-        pads = {"pads": [1] * 4}
-        for op, inputs, output, attributes in (
-            ("Conv", [value, f"w{block}a"], names["h"], pads),
-            ("Relu", [names["h"]], names["r"], {}),
-            ("Conv", [names["r"], f"w{block}b"], names["k"], pads),
-            ("Add", [names["k"], value], names["s"], {}),
-            ("Relu", [names["s"]], names["y"], {}),
+        for op, inputs, output in (
+            ("Conv", [value, f"w{block}a"], names["h"]),
+            ("Relu", [names["h"]], names["r"]),
+            ("Conv", [names["r"], f"w{block}b"], names["k"]),
+            ("Add", [names["k"], value], names["s"]),
+            ("Relu", [names["s"]], names["y"]),
         ):
-            nodes.append(
-                helper.make_node(op, inputs, [output], name=f"{op.lower()}_{output}", **attributes)
-            )
+            node = helper.make_node(op, inputs, [output], name=f"{op.lower()}_{output}")
+            if op == "Conv":
+                node.attribute.append(helper.make_attribute("pads", [1, 1, 1, 1]))
+            nodes.append(node)
         value = names["y"]
     graph = helper.make_graph(
         nodes,
@@ -115,7 +115,33 @@ def test_the_output_runs_on_another_batch(residual):
 
     session = onnxruntime.InferenceSession(document.out, providers=["CPUExecutionProvider"])
 
-    assert session.run(None, {"x": np.ones((5, 4, 12, 12), np.float32)})[0].shape[0] == 5
+    (output,) = session.run(None, {"x": np.ones((5, 4, 12, 12), np.float32)})
+    assert np.asarray(output).shape == (5, 4, 12, 12)
+
+
+def test_a_large_output_keeps_its_weights_in_a_file_beside_it(residual, monkeypatch):
+    monkeypatch.setattr(collapsed, "LARGEST_SINGLE_FILE_BYTES", 100)
+
+    document = collapse_it(residual, MOVED)
+
+    assert residual.with_name("out.onnx.data").stat().st_size >= 2 * 4 * 4 * 25 * 4
+    onnx.checker.check_model(document.out)
+
+
+def test_half_precision_passes_with_its_own_tolerance(residual):
+    proto = onnx.load(residual)
+    for tensor in proto.graph.initializer:
+        half = numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(proto, residual)
+
+    document = collapse_it(residual, MOVED)
+
+    assert len(document.merges) == 2
+    assert document.certificate.tolerance == 5e-3
+    assert document.certificate.rms_relative < 5e-3
 
 
 def test_by_default_nothing_is_linearised_and_every_reason_is_given(residual):

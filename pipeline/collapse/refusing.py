@@ -11,7 +11,7 @@ import onnx_ir as ir
 from pipeline.collapse.fusing import Form, Rules, form_of, fuse
 from pipeline.collapse.layout import LAYOUT
 from pipeline.collapse.structure import Block, Chain, Item
-from pipeline.constants import constant
+from pipeline.constants import constant, read_inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ def end_reason(value: ir.Value) -> str:
     """What stands behind a chain."""
     if value.is_graph_output():
         return f"{value.name} is an output of the graph"
+    if read_inside(value):
+        return f"{value.name} is read inside the body of another node"
     readers = list(dict.fromkeys(use.node for use in value.uses()))
     if len(readers) == 1:
         return _reader_reason(readers[0])

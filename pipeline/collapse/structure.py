@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from pipeline.collapse.reading import unit_of
 from pipeline.collapse.units import Unit
+from pipeline.constants import read_inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +130,9 @@ def _backwards(
 
 
 def read_only_by(value: ir.Value, nodes: set[ir.Node]) -> bool:
-    return not value.is_graph_output() and {use.node for use in value.uses()} == nodes
+    if value.is_graph_output() or read_inside(value):
+        return False
+    return {use.node for use in value.uses()} == nodes
 
 
 def _extent(items: Chain) -> tuple[int, int]:
