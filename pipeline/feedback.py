@@ -98,7 +98,6 @@ class Bench:
     def __init__(self, dense: ir.Model, map_: Map, folder: Path, *, seed: int, rounds: int):
         self.dense, self.map, self.folder = dense, map_, folder
         self.seed, self.rounds = seed, rounds
-        folder.mkdir(parents=True, exist_ok=True)
         self.options: dict[str, Option] = {option.id: option for option in map_.options}
         self.dense_path = folder / "dense.onnx"
         ir.save(dense, self.dense_path)

@@ -74,7 +74,25 @@ class Workspace:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        shutil.rmtree(self._aside, ignore_errors=True)
+        if error is not None:
+            self._leave_no_empty_folder()
         os.close(self._lock)
+
+    def _leave_no_empty_folder(self) -> None:
+        """A job that failed before its first stage, and found nothing, leaves nothing."""
+        try:
+            self._stages.rmdir()
+            (self.root / ".lock").unlink()
+            self.root.rmdir()
+        except OSError:  # something is in it: an earlier job's stages, or the user's own files
+            return
+
+    def scratch(self, name: str) -> Path:
+        """A folder for what need not outlive this process."""
+        folder = self._aside / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def finished(self, name: str, key: Mapping[str, Any]) -> Path | None:
         """The folder of a stage with these inputs, if it is there."""
@@ -121,10 +139,6 @@ class Workspace:
         finally:
             aside.unlink(missing_ok=True)
         return (folder / name).resolve()
-
-    def write(self, name: str, content: str) -> Path:
-        """A file in the workspace itself, such as the report, replaced in one step."""
-        return write_whole(self.root / name, content)
 
 
 def write_whole(path: Path, content: str) -> Path:

@@ -57,9 +57,16 @@ class Target:
 
 def target_names(*extra: Path) -> tuple[str, ...]:
     """Every known target, the user's own included."""
-    return tuple(
-        sorted({path.stem for folder in _folders(extra) for path in folder.glob("*.toml")})
-    )
+    found = (path for folder in _folders(extra) for path in folder.glob("*.toml"))
+    return tuple(sorted({path.stem for path in found if _names_a_runtime(path)}))
+
+
+def _names_a_runtime(path: Path) -> bool:
+    """A recipe may lie in the same folder as the user's targets."""
+    try:
+        return "runtime" in tomllib.loads(path.read_text())
+    except (OSError, ValueError):
+        return True  # broken, which whoever asks for it is told
 
 
 def find_target(name: str, *extra: Path) -> Target:

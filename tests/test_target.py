@@ -82,3 +82,13 @@ def test_a_gpu_target_is_reached_by_ssh_and_asks_for_settings_that_exist(name, m
 
     assert (target.transport, target.runtime) == ("ssh", "trt")
     assert made.version() == "10.3.0"
+
+
+def test_a_recipe_beside_the_targets_is_not_listed_as_one(tmp_path):
+    (tmp_path / "job.toml").write_text('name = "job"')
+    (tmp_path / "board.toml").write_text('runtime = "ort"')
+
+    names = target_names(tmp_path)
+
+    assert "board" in names
+    assert "job" not in names

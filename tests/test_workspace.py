@@ -199,3 +199,44 @@ def test_file_is_replaced_in_one_step(tmp_path):
 
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_a_job_that_fails_before_its_first_stage_leaves_nothing(tmp_path):
+    def failing() -> None:
+        with Workspace(tmp_path / "new"):
+            raise InputError("no such model")
+
+    with pytest.raises(InputError, match="no such model"):
+        failing()
+
+    assert list((tmp_path).iterdir()) == []
+
+
+def test_a_failure_leaves_the_users_own_files_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+
+    def failing() -> None:
+        with Workspace(tmp_path):
+            raise InputError("no such model")
+
+    with pytest.raises(InputError):
+        failing()
+
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_stages_that_is_not_ours_survives_a_fresh_start(tmp_path):
+    (tmp_path / "stages" / "of-grief").mkdir(parents=True)
+
+    with Workspace(tmp_path):
+        pass
+
+    assert (tmp_path / "stages" / "of-grief").is_dir()
+
+
+def test_scratch_does_not_outlive_the_job(tmp_path):
+    with Workspace(tmp_path) as workspace:
+        folder = workspace.scratch("bench")
+        (folder / "dense.onnx").write_text("x")
+
+    assert not folder.exists()
