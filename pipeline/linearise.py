@@ -43,9 +43,9 @@ def group_weights(segment: Segment, option: Option) -> tuple[str, ...]:
     """The initialisers of the exported network that collapse must merge for this option."""
     if option.kind == "refit":
         return (refit_weight(option),)
-    names = [o.weight for o in segment.operators[option.first : option.last + 1]]
+    names = [o.parameter for o in segment.operators[option.first : option.last + 1]]
     if option.absorbs_shortcut and segment.shortcut and segment.shortcut.operator:
-        names.append(segment.shortcut.operator.weight)
+        names.append(segment.shortcut.operator.parameter)
     return tuple(names)
 
 

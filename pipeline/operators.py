@@ -37,6 +37,11 @@ class Operator:
     input: str
     output: str
 
+    @property
+    def parameter(self) -> str:
+        """The weight's name in the torch model: exporters rename a matrix that they transpose."""
+        return self.weight if self.weight.endswith(".weight") else f"{self.scope}.weight"
+
 
 def read_operator(node: ir.Node) -> Operator | None:
     """The operator that a node is; None if it is none, or its weights are computed."""

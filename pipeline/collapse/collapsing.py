@@ -24,6 +24,7 @@ from pipeline.collapse.tidy import tidy
 from pipeline.geometry import Geometry
 from pipeline.loading import normalise
 from pipeline.mapping import MAX_KERNEL
+from pipeline.operators import read_operator
 from runtimes.errors import InputError
 
 How = Literal["cheaper", "always"] | Sequence[Sequence[str]]
@@ -61,8 +62,8 @@ def collapse(
 ) -> Collapsed:
     """A new model; `model` is not touched. Groups of weight names merge those and nothing else."""
     rules = Rules(max_kernel=max_kernel, move_padding=move_padding)
-    groups = None if isinstance(merge, str) else [frozenset(group) for group in merge]
     work, reference = normalise(model.clone()), normalise(model.clone())
+    groups = None if isinstance(merge, str) else _known_names(work, merge)
     tidy(work)
     done: list[Merged] = []
     allowed = rules
@@ -79,6 +80,13 @@ def collapse(
     cast_pending(work)
     kept = refusals(work, find_chains(work), rules, planned=groups is not None)
     return Collapsed(work, tuple(done), kept, reference)
+
+
+def _known_names(model: ir.Model, groups: Sequence[Sequence[str]]) -> list[frozenset[str]]:
+    """Weights may be named as in the ONNX file or as in the torch model."""
+    found = [operator for node in model.graph if (operator := read_operator(node)) is not None]
+    alias = {operator.parameter: operator.weight for operator in found}
+    return [frozenset(alias.get(name, name) for name in group) for group in groups]
 
 
 def _choose(
