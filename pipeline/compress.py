@@ -80,7 +80,11 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             losses = selection.losses(job, dense, map_, options, statistics, scores, folder)
 
         bench = Bench(
-            network, map_, workspace.root / "bench", seed=recipe.seed, rounds=recipe.plan.rounds
+            network,
+            map_,
+            workspace.scratch("bench"),
+            seed=recipe.seed,
+            rounds=recipe.plan.rounds,
         )
         with step("latency table"):
             tables = [selection.latency_table(job, bench, t.target, options, folder) for t in goals]
