@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline import criteria
+from pipeline.progress import Reporter
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.scoring import ScoreDocument, score, show_score
+from runtimes.errors import InputError
+
+RECIPE = """
+name = "tiny"
+[model]
+spec = "resnet18"
+options = { width = 4 }
+[data]
+dataset = "digits"
+[train]
+epochs = 1
+batch_size = 100
+[calibration]
+images = 100
+[[targets]]
+name = "x86-cpu"
+budget = "0.9x"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("score")
+
+
+@pytest.fixture(scope="module")
+def recipe(folder) -> Recipe:
+    (folder / "tiny.toml").write_text(RECIPE)
+    return load_recipe(folder / "tiny.toml")
+
+
+def run(recipe: Recipe, folder: Path, criterion: str, **options: object) -> ScoreDocument:
+    reporter = Reporter(quiet=True)
+    return score(recipe, reporter, criterion=criterion, options=options, out=folder / "workspace")
+
+
+@pytest.mark.parametrize("name", criteria.names())
+def test_every_criterion_scores_a_recipes_network(name, recipe, folder):
+    document = run(recipe, folder, name)
+
+    assert len(document.sites) == 17
+    assert sorted(site.rank for site in document.sites) == list(range(1, 18))
+    least = min(document.sites, key=lambda site: site.rank)
+    assert least.score == min(site.score for site in document.sites)
+    assert show_score(document)
+
+
+def test_what_was_never_seen_has_its_bound(recipe, folder):
+    document = run(recipe, folder, "easier")
+
+    assert document.samples == 100
+    assert document.unseen_below == 0.03
+    assert document.confidence == 0.95
+
+
+def test_the_network_is_found_again(recipe, folder):
+    first, again = (run(recipe, folder, "residual") for _ in range(2))
+
+    assert first == again
+    assert len(list((folder / "workspace" / "stages").glob("dense-*"))) == 1
+
+
+def test_an_option_reaches_the_criterion(recipe, folder):
+    paper = run(recipe, folder, "easier")
+    code = run(recipe, folder, "easier", variant="code")
+
+    assert [s.score for s in paper.sites] != [s.score for s in code.sites]
+    assert code.options == {"variant": "code"}
+
+
+def test_an_unknown_criterion_is_refused_before_any_work(recipe, folder):
+    with pytest.raises(InputError, match="there are: easier, nepenthe, residual, tlc"):
+        score(recipe, Reporter(quiet=True), criterion="entropy", out=folder / "elsewhere")
+
+    assert not (folder / "elsewhere").exists()
