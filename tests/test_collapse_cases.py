@@ -581,3 +581,38 @@ def test_what_the_body_of_an_if_reads_is_a_barrier():
 
     assert operators(done) == ["Conv", "If"]
     assert done.refusals[0].reason == "h is read inside the body of another node"
+
+
+def test_padding_moves_in_front_of_a_channels_last_matrix_too():
+    proto = network(
+        TWO_3X3.replace("y =", "k =")
+        + "t = Transpose <perm=[0,2,3,1]> (k) m = MatMul (t, q) y = Identity (m)",
+        IMAGE,
+        {**WEIGHTS_3X3, "q": (3, 2)},
+    )
+
+    done = collapsed_same(proto, merge="always", move_padding=True)
+
+    assert operators(done) == ["Conv", "Transpose"]
+    assert done.merges[0].border == "moved"
+
+
+def test_a_bias_per_row_is_no_bias():
+    proto = network(
+        "h = Gemm (x, w, b) y = Gemm (h, u)", {"x": (4, 3)}, {"w": (3, 4), "b": (4, 1), "u": (4, 2)}
+    )
+
+    assert operators(collapsed_same(proto, merge="always")) == ["Gemm", "Gemm"]
+
+
+def test_a_zero_per_channel_scale_is_no_trouble():
+    """A dead neuron's stand-in is 0 z + 0."""
+    proto = network(
+        "h = Conv (x, w, b) k = Mul (h, s) y = Conv (k, p)",
+        IMAGE,
+        {"w": (4, 3, 2, 2), "b": (4,), "p": (3, 4, 1, 1)},
+    )
+    scale = np.array([0.0, 1.0, 0.0, 0.5]).reshape(4, 1, 1)
+    proto.graph.initializer.append(numpy_helper.from_array(scale, "s"))
+
+    assert operators(collapsed_same(proto)) == ["Conv"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 
@@ -11,12 +12,14 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 from torch.nn import functional
 from torchvision import models
 
 from pipeline.building import build
 from pipeline.loading import load_model, normalise
+from pipeline.mapped import MapDocument, document
 from pipeline.mapping import Map, depth_of, map_model
 
 
@@ -89,6 +92,21 @@ def test_macs_and_depth_are_those_of_the_network(found):
     assert found.depth == 18
     convolutions = sum(operator.macs for operator in found.operators if operator.op == "Conv")
     assert found.macs == convolutions + 512 * 10
+
+
+def test_the_document_has_the_fields_that_the_command_line_promises(found):
+    text = TypeAdapter(MapDocument).dump_json(document("resnet18.onnx", found))
+
+    shown = json.loads(text)
+    assert shown["schema"] == "shoal.map/1"
+    assert shown["depth"] == 18
+    assert shown["sites"][1] | {"id": "layer1.0.relu#0", "segment": "layer1.0"} == shown["sites"][1]
+    segment = shown["segments"][0]
+    assert segment["sites"] == ["layer1.0.relu#0"]
+    assert segment["operators"][0]["weight"] == "layer1.0.conv1.weight"
+    assert [option["kernel"] for option in segment["options"]] == [[5, 5], [3, 3], [1, 1]]
+    assert segment["macs_before"] == segment["options"][0]["macs_before"]
+    assert set(shown["refusals"][0]) == {"site", "reason"}
 
 
 def run(model: ir.Model, image: np.ndarray) -> np.ndarray:

@@ -22,6 +22,8 @@ def move_padding_in(model: ir.Model, merged: Merge) -> None:
     units = [item.unit for item in run if isinstance(item, Leaf)]
     # whatever is no Leaf pads nothing: `fuse` refuses to move padding through a shortcut
     for unit in units:
+        if nodes[unit.node.name].op_type == "MatMul":
+            continue  # merged as the pointwise convolution that it is behind a Transpose
         _set_pads(nodes[unit.node.name], (0,) * len(unit.geometry.pads))
     first = nodes[units[0].node.name]
     if first.op_type == "AveragePool":

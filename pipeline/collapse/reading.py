@@ -57,7 +57,9 @@ def unit_of(node: ir.Node) -> Unit | None:
 
 def _fits(bias: ir.Value, channels: int) -> bool:
     array = constant(bias)
-    return array is not None and array.size in {1, channels} and array.shape[-1:] != (0,)
+    if array is None:
+        return False
+    return array.size == 1 or array.shape[-1] == array.size == channels
 
 
 def _bias_add(node: ir.Node) -> tuple[ir.Node, ir.Value | None]:
