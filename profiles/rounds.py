@@ -37,6 +37,12 @@ StartWorker = Callable[[Target], Worker]
 
 
 def start_worker(target: Target) -> Worker:
+    """A process on this machine; a device behind ssh is never mistaken for it."""
+    if target.transport != "local":
+        raise InputError(
+            f"target {target.name!r} is reached by {target.transport}, and nothing here can go "
+            f'there yet: run shoal on {target.host}, with transport = "local" in its target file'
+        )
     return Worker(python=target.python)
 
 
