@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pipeline import bench, compare, compressed, console, doctor, gate_verbs
+from pipeline import bench, compare, compressed, console, doctor, gate_verbs, proving
 from pipeline.collapsed import Wish, collapse_file, show_collapse
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
@@ -192,11 +192,22 @@ def targets_verb(
 
 @app.command("doctor")
 def doctor_verb(
+    target: Annotated[str | None, typer.Option(help="See `shoal targets`.")] = None,
+    prove: Annotated[bool, typer.Option("--prove", help="Check what a target computes.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,  # noqa: ARG001 - read by console.run
     quiet: Quiet = False,
 ) -> None:
-    """What this machine can do, proved by doing it."""
+    """What this machine can do, proved by doing it; or, with --target T --prove, a target."""
+    if prove or target is not None:
+        device = proving.chosen(target, prove)
+        finish(
+            lambda reporter: proving.prove(device, reporter),
+            show=proving.show_proof,
+            as_json=as_json,
+            quiet=quiet,
+            code=proving.exit_code,
+        )
     finish(lambda _: doctor.doctor(), show=doctor.show_doctor, as_json=as_json, quiet=quiet)
 
 

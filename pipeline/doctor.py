@@ -74,13 +74,14 @@ def examine(name: str) -> RuntimeReport:
     """Import the SDK and run a one-node model on each of its devices, in a worker."""
     try:
         runtime = base.get(name)()
+        providers = runtime.providers()
     except InputError as e:
         return RuntimeReport(name, False, None, (), str(e))
     proved, failed = [], []
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "one_node.onnx"
         model.write_bytes(one_node_model())
-        for provider in runtime.providers():
+        for provider in providers:
             why = _prove(name, provider, model)
             proved.append(provider) if why is None else failed.append(f"{provider}: {why}")
     return RuntimeReport(

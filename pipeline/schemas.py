@@ -23,6 +23,7 @@ DOCUMENTS = {
     "gate": "pipeline.gate:GateDocument",
     "map": "pipeline.mapped:MapDocument",
     "promote": "pipeline.promote:PromoteDocument",
+    "proof": "pipeline.proving:ProofDocument",
     "recipe": "pipeline.recipe:Recipe",
     "report": "pipeline.documents:ReportDocument",
     "targets": "pipeline.doctor:TargetsDocument",

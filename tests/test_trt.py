@@ -7,8 +7,9 @@ fails where there is none. Without it those cases are skipped; no fake stands in
 import numpy as np
 import pytest
 from fake_sdks import FAKES, fake_tensorrt
-from small_networks import half_network, quantised_network, reference, run
+from small_networks import reference, run
 
+from pipeline.probes import half_network, quantised_network
 from runtimes import base
 from runtimes.errors import InputError, RuntimeUnavailable
 from runtimes.inputs import given, seeded
