@@ -24,7 +24,19 @@ from pipeline.segments import Option, Segment, Shortcut
 from pipeline.sites import Site, find_sites
 from pipeline.spans import refit_geometries, span_geometry
 
-__all__ = ["Map", "Operator", "Option", "Refusal", "Segment", "Shortcut", "Site", "load_model"]
+__all__ = [
+    "MAX_KERNEL",
+    "Map",
+    "Operator",
+    "Option",
+    "Refusal",
+    "Segment",
+    "Shortcut",
+    "Site",
+    "depth_of",
+    "load_model",
+    "map_model",
+]
 
 MAX_KERNEL = 7
 

@@ -36,7 +36,7 @@ Feeds = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Of one value; the border is None where the value has no space or the kernel no reach."""
+    """Of one value, its border apart; None where it has no space or the kernel no reach."""
 
     value: str
     max_abs: float
@@ -116,14 +116,16 @@ def difference(
     want: np.ndarray,
     geometry: Geometry | None = None,
 ) -> Difference:
-    """How far `got` is from `want`, all of it and in the border ring."""
+    """How far `got` is from `want`, inside and in the border ring."""
     if got.shape != want.shape:
         return Difference(name, float("inf"), float("inf"), None)
     got, want = got.astype(np.float64), want.astype(np.float64)
     ring = _ring(geometry, want.shape)
-    border = _relative(got[..., ring], want[..., ring]) if ring is not None else None
-    gap = np.abs(got - want)
-    return Difference(name, float(gap.max(initial=0.0)), _relative(got, want), border)
+    largest = float(np.abs(got - want).max(initial=0.0))
+    if ring is None:
+        return Difference(name, largest, _relative(got, want), None)
+    inside = _relative(got[..., ~ring], want[..., ~ring])
+    return Difference(name, largest, inside, _relative(got[..., ring], want[..., ring]))
 
 
 def _relative(got: np.ndarray, want: np.ndarray) -> float:
