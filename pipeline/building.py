@@ -56,7 +56,8 @@ def _replace(
         raise ValueError(f"{end.name} is produced by no node")
     weight = model.graph.initializers[first.weight]
     dtype = (weight.dtype or ir.DataType.FLOAT).numpy()
-    nodes = _pooling(source, option) if option.geometry.rank == 0 else []
+    crosses_space = first.op == "Conv" and not option.geometry.rank
+    nodes = _pooling(source, option) if crosses_space else []
     rank = len(end.shape) if end.shape is not None else 2
     read = nodes[-1].outputs[0] if nodes else source
     nodes += _operator(model, read, option, rank, dtype, seed)
@@ -72,15 +73,11 @@ def _replace(
 
 def _pooling(source: ir.Value, option: Option) -> list[ir.Node]:
     """Space goes first where the span averages over it, or drops its axes of size one."""
-    if source.shape is None or len(source.shape) < 3 or not option.pooled:
-        return [ir.node("Flatten", [source])] if _has_unit_space(source) else []
-    pooled = ir.node("GlobalAveragePool", [source], name=f"{option.id}/pool")
-    return [pooled, ir.node("Flatten", [pooled.outputs[0]], name=f"{option.id}/flatten")]
-
-
-def _has_unit_space(source: ir.Value) -> bool:
-    shape = source.shape
-    return shape is not None and len(shape) > 2 and all(size == 1 for size in list(shape)[2:])
+    nodes = []
+    if option.pooled:
+        nodes.append(ir.node("GlobalAveragePool", [source], name=f"{option.id}/pool"))
+        source = nodes[0].outputs[0]
+    return [*nodes, ir.node("Flatten", [source], name=f"{option.id}/flatten")]
 
 
 def _operator(

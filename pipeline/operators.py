@@ -50,7 +50,7 @@ def read_operator(node: ir.Node) -> Operator | None:
     value, weight = node.inputs[0], node.inputs[1]
     if value is None or weight is None or weight.const_value is None or weight.is_graph_input():
         return None
-    shape = weight.const_value.numpy().shape
+    shape = tuple(size for size in weight.const_value.shape if isinstance(size, int))
     if node.op_type == "Conv":
         geometry = _conv_geometry(node, value, shape)
     else:

@@ -27,19 +27,16 @@ def unit_of(node: ir.Node) -> Unit | None:
     if node.op_type == "Slice":
         return _skip_pixels(node)
     operator = read_operator(node)
-    value, weight = node.inputs[0] if node.inputs else None, None
-    if operator is None or value is None:
+    if operator is None:
         return None
-    weight = node.inputs[1]
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if weight is None or (bias is not None and constant(bias) is None):
+    value, weight, bias = (*node.inputs, None)[:3]
+    if value is None or weight is None:
         return None
     if bias is not None and not _fits(bias, operator.geometry.out_channels):
         return None
     closing = node
     if node.op_type == "MatMul":
         closing, bias = _bias_add(node)
-    dtype = final_dtype(weight)
     sources = node.meta.get(SOURCES) or Sources((operator.node,), (operator.weight,))
     return Unit(
         node=node,
@@ -49,13 +46,14 @@ def unit_of(node: ir.Node) -> Unit | None:
         geometry=operator.geometry,
         positions=operator.positions,
         has_bias=bias is not None,
-        dtype=dtype,
+        dtype=final_dtype(weight),
         sources=sources,
         linear=lambda: _linear(node, operator.geometry, weight, bias),
     )
 
 
 def _fits(bias: ir.Value, channels: int) -> bool:
+    """A constant with one number per channel, or one for all; a Gemm's may differ per row."""
     array = constant(bias)
     if array is None:
         return False
