@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pipeline.documents import Difference, PlanRecord, PlanRound, SegmentPlan, TargetRound
-from pipeline.feedback import Attempt
+from pipeline.feedback import Attempt, Measured
 from pipeline.mapping import Option, Segment
 from pipeline.result import Result
+from profiles.budget import Budget
 
 
 def plan_record(result: Result) -> PlanRecord:
@@ -66,18 +67,35 @@ def _choice(result: Result, segment: Segment, option: Option | None) -> SegmentP
 
 
 def _round(result: Result, attempt: Attempt) -> PlanRound:
-    budgets = {goal.target.name: goal.budget for goal in result.goals}
+    plan = attempt.plan
+    dense_ms = {table.target: table.dense.value for table in result.tables}
     return PlanRound(
-        options=attempt.plan.options,
-        predicted_loss=attempt.plan.predicted_loss,
+        options=plan.options,
+        predicted_loss=plan.predicted_loss,
         targets={
-            m.target: TargetRound(
-                predicted_ms=attempt.plan.predicted_ms[m.target],
-                measured_ms=m.latency_ms.value,
-                interval_ms=(m.latency_ms.lo, m.latency_ms.hi),
-                budget_ms=budgets[m.target].limit_ms(m.dense_ms.value),
-                meets=meets,
+            m.target: _target_round(
+                m, goal.budget, dense_ms[m.target], plan.predicted_ms[m.target], meets=meets
             )
-            for m, meets in zip(attempt.measured, attempt.meets, strict=True)
+            for m, goal, meets in zip(attempt.measured, result.goals, attempt.meets, strict=True)
         },
+    )
+
+
+def _target_round(
+    measured: Measured, budget: Budget, dense_ms: float, predicted_ms: float, *, meets: bool
+) -> TargetRound:
+    """Under a relative budget everything is put on the scale of the table's dense network.
+
+    The plan was judged by its ratio to the dense network beside it; in its own milliseconds a host
+    that drifted between two rounds would seem to have moved the budget.
+    """
+    found, scale = measured.latency_ms, 1.0
+    if budget.ratio is not None:
+        found, scale = measured.ratio, dense_ms
+    return TargetRound(
+        predicted_ms=predicted_ms,
+        measured_ms=found.value * scale,
+        interval_ms=(found.lo * scale, found.hi * scale),
+        budget_ms=budget.limit_ms(dense_ms),
+        meets=meets,
     )
