@@ -63,6 +63,7 @@ def _replace(
     nodes += _operator(model, read, option, rank, dtype, seed)
     result = nodes[-1].outputs[0]
     result.type, result.shape = end.type, end.shape
+    result.meta.update(end.meta)
     model.graph.insert_before(closing, nodes)
     name = end.name
     end.replace_all_uses_with(result, replace_graph_outputs=True)

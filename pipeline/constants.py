@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 SCOPES = "pkg.torch.onnx.name_scopes"
+ELEMENTS = "shoal.elements"
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
@@ -41,7 +42,10 @@ def size_of(dimension: int | ir.SymbolicDim) -> int:
 
 
 def elements(value: ir.Value) -> int:
-    """Number of elements, dynamic sizes taken as 1."""
+    """Number of elements; dynamic sizes taken as 1, those of images as `loading` assumed them."""
+    known = value.meta.get(ELEMENTS)
+    if known is not None:
+        return known
     return prod(size_of(d) for d in value.shape) if value.shape is not None else 1
 
 

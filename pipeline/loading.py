@@ -6,6 +6,7 @@ initialisers, every node has a name of its own, and every value has the shape th
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import onnx
@@ -13,9 +14,11 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 from onnx_ir.passes import common as passes
 
+from pipeline.constants import ELEMENTS
 from runtimes.errors import InputError
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 24
+ASSUMED_PIXELS = 64  # for each dynamic side of an image
 PROTOBUF_LIMIT_BYTES = 2**31 - 1
 
 
@@ -52,7 +55,39 @@ def normalise(model: ir.Model) -> ir.Model:
     _name_nodes(model)
     if any(value.shape is None for node in model.graph for value in node.outputs):
         passes.ShapeInferencePass()(model)
+    if any(_is_dynamic_image(value) for value in model.graph.inputs):
+        _count_elements(model)
     return model
+
+
+def _is_dynamic_image(value: ir.Value) -> bool:
+    shape = value.shape
+    return shape is not None and len(shape) > 3 and not all(isinstance(d, int) for d in shape[1:])
+
+
+def _count_elements(model: ir.Model) -> None:
+    """Sizes for one image of `ASSUMED_PIXELS`, so that a stride counts in what a merge costs."""
+    sized = model.clone()
+    for value in sized.graph.inputs:
+        if value.shape is not None:
+            pixels = ASSUMED_PIXELS if len(value.shape) > 3 else 1
+            sizes = [1 if axis == 0 else pixels for axis in range(len(value.shape))]
+            given = zip(value.shape, sizes, strict=True)
+            value.shape = ir.Shape([d if isinstance(d, int) else size for d, size in given])
+    for node in sized.graph:
+        for value in node.outputs:
+            value.shape = None
+    passes.ShapeInferencePass()(sized)
+    counts = {
+        value.name: prod(value.shape.numpy())
+        for node in sized.graph
+        for value in node.outputs
+        if value.shape is not None and value.shape.is_static()
+    }
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name in counts:
+                value.meta[ELEMENTS] = counts[value.name]
 
 
 def opset_of(model: ir.Model) -> int:

@@ -616,3 +616,28 @@ def test_a_zero_per_channel_scale_is_no_trouble():
     proto.graph.initializer.append(numpy_helper.from_array(scale, "s"))
 
     assert operators(collapsed_same(proto)) == ["Conv"]
+
+
+@pytest.mark.parametrize("size", [(64, 64), ("h", "w")], ids=["fixed", "dynamic"])
+def test_a_dynamic_size_is_weighed_like_a_fixed_one(size):
+    """The stride makes the second cheap, so that the merged 3x3 costs less than the first alone."""
+    proto = network(
+        "h = Conv (x, w) y = Conv <strides=[2,2]> (h, u)",
+        {"x": (1, 4, *size)},
+        {"w": (8, 4, 3, 3), "u": (24, 8, 1, 1)},
+    )
+
+    done = collapsed_same(proto)
+
+    assert [merged.macs_after for merged in done.merges] == [31 * 31 * 24 * 4 * 9]
+
+
+@pytest.mark.parametrize("size", [(64, 64), ("h", "w")], ids=["fixed", "dynamic"])
+def test_a_dynamic_size_is_refused_like_a_fixed_one(size):
+    proto = network(
+        "h = Conv <strides=[2,2]> (x, w) y = Conv (h, u)",
+        {"x": (1, 4, *size)},
+        {"w": (8, 4, 3, 3), "u": (24, 8, 1, 1)},
+    )
+
+    assert collapsed_same(proto).merges == ()

@@ -16,7 +16,7 @@ from pipeline.collapse.folding import affine_of, rewrite
 from pipeline.collapse.layout import Passage, passage, rebuilt
 from pipeline.collapse.reading import unit_of
 from pipeline.collapse.units import Unit
-from pipeline.constants import sole_consumer
+from pipeline.constants import ELEMENTS, sole_consumer
 from pipeline.geometry import Geometry, matrix
 from pipeline.operators import glue_kind
 
@@ -124,6 +124,7 @@ def _swap(model: ir.Model, unit: Unit, found: Passage, following: Unit) -> bool:
     sizes[unit.axis] = out
     for made in nodes:
         made.outputs[0].type, made.outputs[0].shape = unit.output.type, ir.Shape(sizes)
+        made.outputs[0].meta[ELEMENTS] = unit.positions * out
     behind = rebuilt(model, found, nodes[-1].outputs[0], out)
     if behind is None:
         return False

@@ -75,6 +75,9 @@ def put(
         if node.outputs[0].shape is None and node.op_type not in {"GlobalAveragePool", "Pad"}:
             node.outputs[0].type, node.outputs[0].shape = end.type, end.shape
     result = nodes[-1].outputs[0]
+    result.meta.update(end.meta)
+    if nodes[0] is not nodes[-1] and nodes[0].op_type == "MatMul":
+        nodes[0].outputs[0].meta.update(end.meta)
     if scope is not None:
         for node in nodes:
             node.metadata_props.update(scope.metadata_props)
