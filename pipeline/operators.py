@@ -213,6 +213,9 @@ def channel_axis_of_operator(value: ir.Value) -> int:
 
 
 def _mean_over_space(node: ir.Node, value: ir.Value) -> bool:
+    if node.op_type == "AveragePool" and value.shape is not None:
+        whole = integers(node, "kernel_shape", ()) == tuple(value.shape[2:])
+        return whole and not any(integers(node, "pads", (0,)))
     if node.op_type != "ReduceMean" or value.shape is None or len(value.shape) < 3:
         return False
     given = constant(node.inputs[1]) if len(node.inputs) > 1 else None

@@ -255,6 +255,7 @@ def test_a_batch_in_the_channel_axis_is_not_mistaken_for_channels():
         "g = GlobalAveragePool (h) f = Flatten (g)",
         "g = ReduceMean <keepdims=1> (h, axes) f = Flatten (g)",
         "f = ReduceMean <keepdims=0> (h, axes)",
+        "g = AveragePool <kernel_shape=[8,9]> (h) f = Flatten (g)",
     ],
 )
 def test_a_pointwise_convolution_folds_through_the_mean_over_space(middle):

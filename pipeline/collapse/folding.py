@@ -39,7 +39,7 @@ def affine_of(node: ir.Node, value: ir.Value, axis: int) -> Affine | None:
     if node.op_type == "Mul":
         return operand, None
     if node.op_type == "Div":
-        return 1.0 / operand, None
+        return (1.0 / operand, None) if operand.all() else None
     if node.op_type == "Add":
         return one, operand
     return (one, -operand) if node.inputs[0] is value else (-one, operand)
