@@ -31,6 +31,7 @@ class Job:
     targets: Sequence[Target] = ()
     budgets: Sequence[str] = ()
     predictions: Sequence[Path] = ()  # the baseline's and the candidate's
+    across: Sequence[str] = ()  # identity that may differ, because it is the question
     accuracy_margin: float = 0.005
     drift_limit: float = 1e-3
     absolute: bool = False  # against the stored numbers, without measuring the baseline again
@@ -91,7 +92,7 @@ def _beside_baseline(job: Job, index: int, place: int, reporter: Reporter) -> Fo
             runs.append(
                 compare(
                     target, baseline, candidate, rule=job.rule, seed=seed, sampling=PAIRED,
-                    on_round=lambda _done, step=step: step(1), say=reporter.say,
+                    across=job.across, on_round=lambda _done, step=step: step(1), say=reporter.say,
                 )
             )  # fmt: skip
         if runs[-1].decision.verdict != FAIL or not job.confirm:

@@ -19,7 +19,7 @@ from time import perf_counter_ns
 from typing import Any, TextIO
 
 from profiles.environment import fingerprint
-from profiles.host import between, peak_bytes, read_counters
+from profiles.host import between, idlest_cores, peak_bytes, read_counters
 from profiles.sampling import ClockError, time_block, timer_overhead_ns, warm_up
 from runtimes.base import Runtime, Session, make
 from runtimes.errors import InputError, RuntimeUnavailable
@@ -77,12 +77,13 @@ class Agent:
             signal.alarm(0)
 
     def open(self, request: Request) -> Answer:
-        self.cores = tuple(request["cores"])
+        self.cores = tuple(request["cores"] or idlest_cores(request["threads"]))
         os.sched_setaffinity(0, self.cores)
         self.threads = request["threads"]
         self.runtime = make(request["runtime"], request["device"], request.get("settings"))
         return {
             "protocol": PROTOCOL,
+            "cores": self.cores,
             "runtime_version": self.runtime.version(),
             "timer_overhead_ns": timer_overhead_ns(),
         }

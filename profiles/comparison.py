@@ -46,18 +46,26 @@ def log_ratios(
     return _per_round(measurement, reference, lambda mine, theirs: log(mine / theirs), across)
 
 
+def require_same_identity(
+    measurement: Measurement, reference: Measurement, across: Collection[str] = ()
+) -> None:
+    """Refuse what never compares, naming the difference."""
+    differences = measurement.differences(reference, across)
+    if differences:
+        raise InputError(
+            f"{measurement.artifact.path.name} and {reference.artifact.path.name} do not "
+            f"compare: they differ in {'; '.join(differences)} (if that is the question, "
+            f"--across {differences[0].partition(':')[0]})"
+        )
+
+
 def _per_round(
     measurement: Measurement,
     reference: Measurement,
     compare: Callable[[float, float], float],
     across: Collection[str],
 ) -> list[float]:
-    differences = measurement.differences(reference, across)
-    if differences:
-        raise InputError(
-            f"{measurement.artifact.path.name} and {reference.artifact.path.name} do not "
-            f"compare: they differ in {'; '.join(differences)}"
-        )
+    require_same_identity(measurement, reference, across)
     partners = {(block.round, block.pair): block for block in reference.blocks}
     rounds: dict[int, list[float]] = {}
     for block in measurement.blocks:

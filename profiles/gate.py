@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
 
-from profiles.comparison import log_ratios
+from profiles.comparison import log_ratios, require_same_identity
 from profiles.fitness import Fitness, judge
 from profiles.lease import lease
 from profiles.measurement import Measurement
@@ -133,9 +133,10 @@ def compare(
         while True:
             trial.round()
             on_round(trial.done)
+            first, second = trial.measurements()
+            require_same_identity(second, first, across)
             if trial.done not in rule.looks:
                 continue
-            first, second = trial.measurements()
             decision = decide(log_ratios(second, first, across), rule)
             if decision.verdict != INCONCLUSIVE or trial.done >= rule.looks[-1]:
                 return judged(first, second, decision, rule)

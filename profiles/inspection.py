@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from profiles.host import idlest_cores
 from profiles.lease import lease
 from profiles.rounds import BLOCK_WITHIN_S, LOAD_WITHIN_S, StartWorker, open_worker, start_worker
 from profiles.target import Target
@@ -83,7 +82,7 @@ def _load(
     shapes: Mapping[str, tuple[int, ...]] | None,
     layers: bool,
 ) -> None:
-    open_worker(worker, target, target.cores or idlest_cores(target.threads))
+    open_worker(worker, target, target.cores)
     worker.ask(
         "load",
         within_s=LOAD_WITHIN_S,

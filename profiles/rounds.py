@@ -17,7 +17,6 @@ from time import sleep
 from typing import Any
 
 from profiles.environment import Fingerprint
-from profiles.host import idlest_cores
 from profiles.lease import lease
 from profiles.measurement import Block, Measurement, Round
 from profiles.target import Target
@@ -46,8 +45,10 @@ def start_worker(target: Target) -> Worker:
     return Worker(python=target.python)
 
 
-def open_worker(worker: Worker, target: Target, cores: tuple[int, ...]) -> dict[str, Any]:
-    """Pin it and give it its runtime."""
+def open_worker(
+    worker: Worker, target: Target, cores: tuple[int, ...] | None = None
+) -> dict[str, Any]:
+    """Pin it, by default to the cores that idle most on the device, and give it its runtime."""
     return worker.ask(
         "open",
         within_s=OPEN_WITHIN_S,
@@ -118,11 +119,10 @@ class Trial:
         """One fresh process; a round that fails leaves nothing behind."""
         self.heard = [_Collected() for _ in self.artifacts]
         with self.start(self.target) as worker:
-            cores = self.target.cores or idlest_cores(self.target.threads)
-            self.opened = open_worker(worker, self.target, cores)
+            self.opened = open_worker(worker, self.target, self.target.cores)
             if self.fingerprint is None:
                 self.fingerprint = Fingerprint(**worker.ask("fingerprint", within_s=OPEN_WITHIN_S))
-            self._load(worker, cores)
+            self._load(worker, tuple(self.opened["cores"]))
             self._pairs(worker)
             worker.ask("close", within_s=OPEN_WITHIN_S)
         for collected, heard in zip(self.collected, self.heard, strict=True):

@@ -117,6 +117,23 @@ def test_fewer_than_seven_rounds_cannot_decide_and_say_so(shoal, networks):
     assert document["interval"] == [None, None]
 
 
+def test_another_identity_is_refused_after_the_first_round_unless_it_is_the_question(
+    shoal, networks, make_network
+):
+    other = make_network("other.onnx", size=16)
+
+    refused, _, said = shoal("compare", networks[0], other, "--json")
+    crossed, document, _ = shoal(
+        "compare", networks[0], other, "--across", "shapes", "--rounds", 7, "--json"
+    )
+
+    assert refused == 2
+    assert "shapes: 1x3x16x16 and 1x3x12x12" in said
+    assert "--across shapes" in said
+    assert crossed in (0, 3, 4)
+    assert document["rounds"] == 7
+
+
 def test_a_promoted_baseline_is_measured_again_by_its_name(shoal, networks, tmp_path):
     small, large = networks
     assert shoal("promote", large, "--name", "net", "--json")[0] == 0

@@ -124,9 +124,9 @@ def benchmark_app_ms(path: Path, seconds: float, core: int) -> float:
          "-t", str(max(1, round(seconds)))],
         core,
     )  # fmt: skip
-    found = re.search(r"Median:\s+([\d.]+) ms", said)
+    found = re.search(r"Median:\s+([\d.]+) (ms|us)", said)
     assert found is not None, said
-    return float(found[1])
+    return float(found[1]) / (1 if found[2] == "ms" else 1e3)
 
 
 def agreements(
