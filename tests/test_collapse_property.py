@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
+from pipeline.building import build
 from pipeline.collapse import applying
 from pipeline.collapse.algebra import Linear, merge
 from pipeline.collapse.collapsing import collapse
+from pipeline.loading import normalise
+from pipeline.mapping import map_model
 
 CHANNELS = 4
 BATCH = 2
@@ -204,6 +207,23 @@ def test_a_collapsed_network_computes_the_same(merge_how, move_padding, proto):
     error = worst_error(proto, merge=merge_how, move_padding=move_padding, max_kernel=9)
 
     assert error < 1e-10
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=QUIET)
+@given(proto=networks())
+def test_every_option_builds_a_network_of_the_same_output_and_the_promised_cost(proto):
+    note(onnx.printer.to_text(proto))
+    height, width = map(int, proto.graph.doc_string.split())
+    image = np.random.default_rng(1).standard_normal((BATCH, CHANNELS, height, width))
+    model = normalise(ir.from_proto(proto))
+    found = map_model(model)
+    shape = run(ir.to_proto(model), image).shape
+
+    for option in found.options:
+        built = build(model, found, [option], seed=0)
+
+        assert run(ir.to_proto(built), image).shape == shape
+        assert map_model(built).macs == found.macs - option.macs_before + option.macs
 
 
 def two_convs() -> onnx.ModelProto:
