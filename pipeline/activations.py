@@ -113,16 +113,16 @@ class _Collector(fx.Interpreter):
 @torch.no_grad()
 def collect(
     module: fx.GraphModule,
-    batches: Iterable[Tensor | tuple[Tensor, ...]],
+    batches: Iterable[Tensor],
     *,
     step: Callable[[int], None],
-    mask: int | None = None,
+    mask: Callable[[Tensor], Tensor] | None = None,
 ) -> Statistics:
     """Run every batch through the traced model once; `step(n)` is told of each n samples.
 
-    `mask` says which of the model's inputs is the attention mask (batch, tokens): what it pads is
-    not counted. Memory does not depend on the number of batches. Raises InputError for a model
-    without activations, and for an empty calibration set.
+    `mask` gives a batch's attention mask (batch, tokens): what it pads is not counted. Memory does
+    not depend on the number of batches. Raises InputError for a model without activations, and for
+    an empty calibration set.
     """
     found = sites(module)
     if not found:
@@ -131,11 +131,10 @@ def collect(
     collector = _Collector(module, accumulators)
     samples = 0
     for batch in batches:
-        inputs = batch if isinstance(batch, tuple) else (batch,)
-        collector.mask = None if mask is None else inputs[mask]
-        collector.run(*inputs)
-        samples += len(inputs[0])
-        step(len(inputs[0]))
+        collector.mask = mask(batch) if mask else None
+        collector.run(batch)
+        samples += len(batch)
+        step(len(batch))
     samples = total_over_processes(samples)
     if not samples:
         raise InputError("the calibration set is empty: give [calibration] at least one image")

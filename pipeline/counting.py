@@ -1,8 +1,9 @@
 """Counters and moments of one site, added up batch by batch at little cost beside the forward pass.
 
-A tensor is cut into chunks that stay in the processor's cache, and every quantity is a product with
-a vector of ones: sums over at most `FOLD` addends in float32, which is exact for counters, and from
-there on in float64. A rectifier's z psi is its psi^2, so it is not computed again.
+A batch is cut into blocks that stay in the processor's cache, and the blocks are added up element
+by element: few enough in float32 that counters are exact, and in float64 from there on. sign(z)
+gives all three states: its sum is positive - negative, that of its square their sum. A ReLU's z psi
+is its psi^2, so it is not computed again.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from torch import Tensor
 
 from pipeline.tracing import TracedSite
 
-CHUNK = 2**19  # elements: 2 MiB in float32
-FOLD = 1024  # addends of a float32 sum
-WIDE = 32  # positions from which a row of them is summed at once
-POSITIVE, SIGN, SATURATED, Z, ZZ, PSI, PSI_PSI, Z_PSI = range(8)
+BLOCK = 2**16  # elements: 256 KiB in float32
+FOLD = 1024  # rows added up in float32
+EXACT = 2**24  # whole numbers up to it are exact in float32
+SIGN, SIGNED, SATURATED, Z, ZZ, PSI, PSI_PSI, Z_PSI = range(8)
 COUNTERS = 3
 
 
@@ -36,10 +37,19 @@ class Accumulator:
             self.sums = torch.zeros(8, z.shape[1], dtype=torch.float64, device=z.device)
         rows, neurons, positions = z.shape
         self.count += rows * positions
-        chunk = min(max(1, CHUNK // max(1, neurons * positions)), FOLD)
-        buffer = torch.empty_like(z[:chunk])
-        for zs, psis in zip(z.split(chunk), psi.split(chunk), strict=True):
-            self._add(zs, psis, buffer[: len(zs)])
+        width = neurons * positions  # rows of it are joined into a block, or it is cut into blocks
+        joined = min(max(1, BLOCK // width), rows)
+        fold = joined * max(1, min(FOLD, EXACT // positions))
+        for first in range(0, rows, fold):
+            zs, psis = (x[first : first + fold].view(-1, width) for x in (z, psi))
+            whole = len(zs) // joined * joined
+            sums = z.new_zeros(8, joined * width)
+            self._add(
+                zs[:whole].view(-1, joined * width), psis[:whole].view(-1, joined * width), sums
+            )
+            if whole < len(zs):
+                self._add(zs[whole:].view(1, -1), psis[whole:].view(1, -1), sums)
+            self.sums += sums.view(8, joined, neurons, positions).sum(3).double().sum(1)
 
     def _arranged(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(rows, neurons, positions) in float32 at least."""
@@ -52,36 +62,33 @@ class Accumulator:
             return kept.reshape(-1, x.shape[-1], 1)
         return x.movedim(self.site.axis, 1).flatten(2).contiguous()
 
-    def _add(self, z: Tensor, psi: Tensor, buffer: Tensor) -> None:
-        sums, kind = self.sums, self.site.kind
-        sums[Z] += _total(z)
-        sums[PSI] += _total(psi)
-        sums[ZZ] += _total(torch.mul(z, z, out=buffer))
-        squares = _total(torch.mul(psi, psi, out=buffer))
-        sums[PSI_PSI] += squares
-        sums[Z_PSI] += squares if kind == "relu" else _total(torch.mul(z, psi, out=buffer))
-        sums[POSITIVE] += _total(torch.gt(z, 0, out=buffer))
-        sums[SIGN] += _total(torch.sign(z, out=buffer))
-        if kind == "relu6":
-            sums[SATURATED] += _total(torch.gt(z, 6, out=buffer))
+    def _add(self, z: Tensor, psi: Tensor, sums: Tensor) -> None:
+        """Add the sums over the rows of (rows, columns) to the first columns of (8, all)."""
+        for start in range(0, z.shape[1], BLOCK):
+            part = slice(start, min(start + BLOCK, z.shape[1]))
+            into, state = list(sums[:, part]), torch.empty_like(sums[0, part])
+            for x, y in zip(z[:, part], psi[:, part], strict=True):
+                torch.sign(x, out=state)
+                into[SIGN].add_(state)
+                into[SIGNED].addcmul_(state, state)
+                into[Z].add_(x)
+                into[ZZ].addcmul_(x, x)
+                into[PSI].add_(y)
+                into[PSI_PSI].addcmul_(y, y)
+                if self.site.kind == "relu6":
+                    into[SATURATED].add_(torch.gt(x, 6, out=state))
+                if self.site.kind != "relu":
+                    into[Z_PSI].addcmul_(x, y)
 
     def moments(self) -> Tensor:
         """(5, neurons) float64: the sums of z, z^2, psi, psi^2, z psi."""
-        return self.sums[COUNTERS:]
+        found = self.sums[COUNTERS:].clone()
+        if self.site.kind == "relu":
+            found[-1] = found[-2]
+        return found
 
     def counters(self) -> Tensor:
         """(4, neurons) int64: positive, negative, zero, saturated."""
-        positive, sign, saturated = self.sums[:COUNTERS].round().long()
-        negative = positive - sign
-        return torch.stack([positive, negative, self.count - positive - negative, saturated])
-
-
-def _total(x: Tensor) -> Tensor:
-    """(rows, neurons, positions) -> (neurons,) float64."""
-    rows, neurons, positions = x.shape
-    if positions >= WIDE:
-        rests = x.view(rows * neurons, positions).split(FOLD, dim=1)
-        parts = [rest @ rest.new_ones(rest.shape[1]) for rest in rests]
-        return torch.stack(parts).double().view(len(parts), rows, neurons).sum((0, 1))
-    columns = x.new_ones(rows) @ x.view(rows, neurons * positions)
-    return columns.double().view(neurons, positions).sum(1)
+        sign, signed, saturated = self.sums[:COUNTERS].round().long()
+        positive, negative = (signed + sign) // 2, (signed - sign) // 2
+        return torch.stack([positive, negative, self.count - signed, saturated])

@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline import counting
 from pipeline.activations import SiteStatistics, collect
-from pipeline.tracing import trace
+from pipeline.tracing import sites, trace
 from runtimes.errors import InputError
 
 
@@ -59,6 +60,67 @@ def test_the_batch_size_changes_nothing(batch):
 
     assert np.array_equal(whole.positive, parts.positive)
     np.testing.assert_allclose(whole.z_psi, parts.z_psi, rtol=1e-14)
+
+
+class Straight(nn.Module):
+    """An activation straight on its input, whose channels come first or last."""
+
+    def __init__(self, kind: type[nn.Module], last: bool):
+        super().__init__()
+        self.act, self.last = kind(), last
+        self.eye = nn.Linear(3, 3, bias=False)
+        nn.init.eye_(self.eye.weight)
+
+    def forward(self, x):
+        return self.act(self.eye(x) if self.last else x * 1.0)
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.ReLU6, nn.GELU])
+@pytest.mark.parametrize("shape", [(2, 3, 200, 120), (70, 3, 7, 5), (9, 40, 3), (2100, 2, 3)])
+def test_however_a_batch_is_cut_the_sums_are_the_same(kind, shape, monkeypatch):
+    monkeypatch.setattr(counting, "BLOCK", 2**12)
+    x = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 4).round(decimals=1)
+    model = Straight(kind, last=shape[-1] == 3)
+
+    site = statistics_of(model, x, batch=len(x))
+
+    z = x.movedim(-1 if shape[-1] == 3 else 1, 0).flatten(1)
+    psi = kind()(z).double().numpy()
+    z = z.double().numpy()
+    assert site.count == z.shape[1]
+    assert site.positive.tolist() == (z > 0).sum(1).tolist()
+    assert site.negative.tolist() == (z < 0).sum(1).tolist()
+    assert site.zero.tolist() == (z == 0).sum(1).tolist()
+    assert site.saturated.tolist() == ((z > 6).sum(1) * (kind is nn.ReLU6)).tolist()
+    for found, expected in (
+        (site.z, z),
+        (site.zz, z * z),
+        (site.psi, psi),
+        (site.psi_psi, psi * psi),
+        (site.z_psi, z * psi),
+    ):
+        np.testing.assert_allclose(found, expected.sum(1), rtol=1e-5, atol=1e-2)
+
+
+def test_counters_stay_exact_where_float32_would_not_hold_them():
+    accumulator = counting.Accumulator(sites(trace(Straight(nn.ReLU, False), IMAGES))[0])
+    z = torch.ones(()).expand(40, 1, 700, 700)
+
+    accumulator.add(z, z)
+
+    assert accumulator.counters().flatten().tolist() == [40 * 700 * 700, 0, 0, 0]
+
+
+def test_padding_is_not_counted():
+    x = torch.tensor([[[1.0, -1.0, 2.0], [9.0, 9.0, 9.0]], [[-2.0, 3.0, 1.0], [-4.0, 0.0, 5.0]]])
+    kept = torch.tensor([[1, 0], [1, 1]])
+    traced = trace(Straight(nn.ReLU, True), x)
+
+    (site,) = collect(traced, [x], step=no_step, mask=lambda _: kept).sites
+
+    assert site.count == 3
+    assert site.positive.tolist() == [1, 1, 3]
+    assert site.z.tolist() == [-5.0, 2.0, 8.0]
 
 
 def test_the_stand_in_is_the_least_squares_line():
