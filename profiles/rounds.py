@@ -153,6 +153,7 @@ class Trial:
             "device": self.target.device,
             "threads": str(self.target.threads),
             "batch": str(self.target.batch),
+            **{name: str(value) for name, value in self.target.settings.items()},
             "requests_in_flight": "1",
             "transfers": "none, inputs and outputs stay bound",
         }
