@@ -268,6 +268,18 @@ def test_every_kind_of_activation_can_be_linearised(kind):
     assert [node.op_type for node in linear.graph] == ["MatMul", "Identity", "MatMul"]
 
 
+def test_an_operator_that_nothing_can_run_is_the_input_s_fault(residual):
+    proto = onnx.load(residual)
+    node = helper.make_node("Strange", [proto.graph.node[-1].output[0]], ["z"], domain="nowhere")
+    proto.graph.node.append(node)
+    proto.graph.output[0].name = "z"
+    proto.opset_import.append(helper.make_opsetid("nowhere", 1))
+    onnx.save(proto, residual)
+
+    with pytest.raises(InputError, match="cannot load the network"):
+        collapse_it(residual, MOVED)
+
+
 def test_the_difference_sees_a_border_that_a_large_map_hides():
     want = np.ones((1, 1, 100, 100))
     got = want.copy()

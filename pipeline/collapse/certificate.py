@@ -18,7 +18,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, RuntimeException
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    RuntimeException,
+)
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotSupported
 
 from pipeline.collapse.algebra import inside_taps
 from pipeline.collapse.collapsing import Merged
@@ -72,7 +78,12 @@ def certify(
     watched = {m.output: m for m in merges if m.output in shared and m.output not in outputs}
     names = [*outputs, *watched]
     geometries = {m.output: m.geometry for m in merges}
-    one, two = _Runner(before, names), _Runner(after, names)
+    try:
+        one = _Runner(before, names)
+    except (Fail, InvalidGraph, NotSupported) as e:
+        reason = str(e).splitlines()[0]
+        raise InputError(f"ONNX Runtime, which certifies, cannot load the network: {reason}") from e
+    two = _Runner(after, names)
     pairs: dict[str, list[Difference]] = {name: [] for name in names}
     attempts = [inputs] if inputs is not None else draw_inputs(before, seed)
     used, expected = _first_that_runs(one, attempts)
