@@ -249,6 +249,7 @@ def test_a_batch_in_the_channel_axis_is_not_mistaken_for_channels():
     assert operators(collapsed_same(proto)) == ["Conv", "Reshape", "MatMul"]
 
 
+@pytest.mark.parametrize("head", ["Gemm (f, u, c)", "MatMul (f, u)"])
 @pytest.mark.parametrize(
     "middle",
     [
@@ -258,10 +259,10 @@ def test_a_batch_in_the_channel_axis_is_not_mistaken_for_channels():
         "g = AveragePool <kernel_shape=[8,9]> (h) f = Flatten (g)",
     ],
 )
-def test_a_pointwise_convolution_folds_through_the_mean_over_space(middle):
+def test_a_pointwise_convolution_folds_through_the_mean_over_space(middle, head):
     proto = with_sizes(
         network(
-            f"h = Conv (x, w, b) {middle} y = Gemm (f, u, c)",
+            f"h = Conv (x, w, b) {middle} y = {head}",
             IMAGE,
             {"w": (20, 3, 1, 1), "b": (20,), "u": (20, 4), "c": (4,)},
         ),
@@ -270,7 +271,7 @@ def test_a_pointwise_convolution_folds_through_the_mean_over_space(middle):
 
     done = collapsed_same(proto)
 
-    assert [op for op in operators(done) if op in {"Conv", "Gemm"}] == ["Gemm"]
+    assert [op for op in operators(done) if op in {"Conv", "Gemm", "MatMul"}] == ["Gemm"]
 
 
 def test_an_average_is_a_depthwise_convolution():

@@ -22,7 +22,7 @@ from pipeline.operators import glue_kind
 
 
 def hoist_mean(model: ir.Model, node: ir.Node) -> bool:
-    """Pointwise conv, mean over space, flatten, Gemm: the mean and the flatten go first."""
+    """Pointwise conv, mean over space, flatten, matrix: the mean and the flatten go first."""
     unit = unit_of(node)
     if unit is None or unit.node.op_type != "Conv" or not unit.geometry.pointwise:
         return False
@@ -33,7 +33,9 @@ def hoist_mean(model: ir.Model, node: ir.Node) -> bool:
             break
         between.append(reader)
         value = reader.outputs[0]
-    if reader is None or not between or reader.op_type != "Gemm" or reader.inputs[0] is not value:
+    if reader is None or not between or reader.inputs[0] is not value:
+        return False
+    if reader.op_type not in {"Gemm", "MatMul"} or unit_of(reader) is None:
         return False
     if value.shape is None or len(value.shape) != 2 or unit.geometry.groups != 1:
         return False

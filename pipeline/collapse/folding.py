@@ -15,7 +15,7 @@ from pipeline.collapse.algebra import Linear, scale_input, scale_output
 from pipeline.collapse.drawing import draw, final_dtype, pending, put
 from pipeline.collapse.reading import unit_of
 from pipeline.collapse.units import Unit
-from pipeline.constants import constant, integer, number, sole_consumer
+from pipeline.constants import constant, integer, number, read_inside, sole_consumer
 from pipeline.operators import glue_kind, per_channel_operand
 
 Affine = tuple[np.ndarray, np.ndarray | None]
@@ -106,6 +106,8 @@ def fold_norm(model: ir.Model, node: ir.Node) -> bool:
     if node.op_type != "LayerNormalization" or len(node.outputs) > 1:
         return False
     output = node.outputs[0]
+    if read_inside(output):
+        return False
     arrays = [constant(value) for value in node.inputs[1:3]]
     if output.is_graph_output() or output.shape is None or any(a is None for a in arrays):
         return False
