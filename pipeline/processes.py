@@ -35,6 +35,11 @@ def rank() -> int:
     return distributed.get_rank() if together() else 0
 
 
+def local_rank() -> int:
+    """Which of this machine's devices is this process's."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def world() -> int:
     return distributed.get_world_size() if together() else 1
 

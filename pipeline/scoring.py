@@ -19,7 +19,6 @@ from pipeline.criteria import Evidence
 from pipeline.datasets import cache_folder, load_dataset
 from pipeline.dense import calibrated, dense_network
 from pipeline.job import Job
-from pipeline.processes import process_group
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.tracing import trace
@@ -70,7 +69,7 @@ def score(
 ) -> ScoreDocument:
     """Score every site in graph order; the workspace `out` keeps the network and its statistics."""
     ranked = criteria.make(criterion, options)
-    with process_group(), Workspace(out, resume=True) as workspace:
+    with Workspace(out, resume=True) as workspace:
         splits = load_dataset(
             recipe.data.dataset, cache=cache_folder(), reporter=reporter, folders=[recipe.folder]
         )
