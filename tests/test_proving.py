@@ -10,7 +10,7 @@ import pytest
 from fake_sdks import FAKES, fake_tensorrt
 from typer.testing import CliRunner
 
-from pipeline import proving
+from pipeline import doctor, proving
 from pipeline.__main__ import app
 from pipeline.progress import Reporter
 from profiles.agent import Agent
@@ -119,6 +119,15 @@ def test_a_target_without_its_sdk_is_an_error_and_no_proof():
 
     with pytest.raises(RuntimeUnavailable, match="not installed here"):
         proving.prove(absent, QUIET)
+
+
+def test_the_doctor_tells_why_a_runtime_without_a_device_does_not_run(monkeypatch):
+    with fake_tensorrt(monkeypatch, *FAKES[0]) as fake:
+        fake.gpu.devices = 0
+        report = doctor.examine("trt")
+
+    assert not report.available
+    assert "CUDA does not start here" in (report.reason or "")
 
 
 def test_this_machine_is_not_proved_in_the_name_of_another():
