@@ -61,17 +61,19 @@ def layers_of(
 
 
 def per_operator(layers: list[Layer], *, runs: int, skip: int) -> tuple[LayerTime, ...]:
-    """Every run executes the same operators in the same order: medians by position."""
-    count, left = divmod(len(layers), runs)
-    assert not left, f"{len(layers)} operator times in {runs} runs"
-    return tuple(
-        LayerTime(
-            layers[place].name,
-            layers[place].kind,
-            median(layers[run * count + place].time_ms for run in range(skip, runs)),
-        )
-        for place in range(count)
-    )
+    """Medians by name, the first `skip` runs left out.
+
+    A name may stand for several executions in a run, and OpenVINO leaves out what took no time.
+    """
+    times: dict[tuple[str, str], list[float]] = {}
+    for layer in layers:
+        times.setdefault((layer.name, layer.kind), []).append(layer.time_ms)
+    found = []
+    for (name, kind), all_ms in times.items():
+        per_run = max(1, round(len(all_ms) / runs))
+        settled = all_ms[len(all_ms) * skip // runs :]
+        found.append(LayerTime(name, kind, per_run * median(settled)))
+    return tuple(found)
 
 
 def _load(

@@ -177,12 +177,12 @@ def test_bench_writes_its_samples_and_its_document(shoal, networks, tmp_path):
 
 @pytest.mark.parametrize("target", ["x86-cpu", "x86-openvino"])
 def test_layers_are_mapped_back_to_nodes_and_segments(shoal, networks, target):
-    code, document, _ = shoal(
+    code, document, said = shoal(
         "bench", networks[1], "--rounds", 1, "--layers", "--target", target, "--json"
     )
+    assert code == 0, said
 
     convolutions = [row for row in document["layers"]["layers"] if row["kind"].startswith("Conv")]
-    assert code == 0
     assert len(convolutions) == 12
     assert all(row["node"] and row["segment"] for row in convolutions)
     assert sum(one["share"] for one in document["layers"]["segments"]) == pytest.approx(1)
