@@ -62,8 +62,10 @@ def _replace(
     read = nodes[-1].outputs[0] if nodes else source
     nodes += _operator(model, read, option, rank, dtype, seed)
     result = nodes[-1].outputs[0]
-    result.type, result.shape = end.type, end.shape
-    result.meta.update(end.meta)
+    for node in nodes:
+        if node.op_type not in {"GlobalAveragePool", "Flatten"}:
+            node.outputs[0].type, node.outputs[0].shape = end.type, end.shape
+            node.outputs[0].meta.update(end.meta)
     model.graph.insert_before(closing, nodes)
     name = end.name
     end.replace_all_uses_with(result, replace_graph_outputs=True)

@@ -139,13 +139,25 @@ def random_pool(draft: Draft, x: str) -> str:
     return draft.node("AveragePool", [x], kernel_shape=[2, 2], strides=[2, 2])
 
 
+def random_channels_last(draft: Draft, x: str) -> str:
+    """A matrix, or two, on channels that were moved to the last axis, and back again."""
+    x = draft.node("Transpose", [x], perm=[0, 2, 3, 1])
+    for _ in range(draft.draw(st.integers(1, 2))):
+        out = draft.draw(st.integers(1, 4))
+        x = draft.node("MatMul", [x, draft.normal(draft.channels, out)])
+        if draft.draw(st.booleans()):
+            x = draft.node("Add", [draft.normal(out), x])
+        draft.channels = out
+    return draft.node("Transpose", [x], perm=[0, 3, 1, 2])
+
+
 @st.composite
 def networks(draw: st.DrawFn) -> onnx.ModelProto:
     draft = Draft(draw, draw(st.integers(0, 2**16)))
     draft.size = (draw(st.integers(5, 9)), draw(st.integers(5, 9)))
     height, width = draft.size
     x = "x"
-    steps = draw(st.lists(st.sampled_from("cccaabrp"), min_size=2, max_size=6))
+    steps = draw(st.lists(st.sampled_from("cccaabrpl"), min_size=2, max_size=6))
     for step in steps:
         if step == "c":
             x = random_conv(draft, x)
@@ -153,6 +165,8 @@ def networks(draw: st.DrawFn) -> onnx.ModelProto:
             x = random_affine(draft, x)
         elif step == "b":
             x = random_block(draft, x, depth=1)
+        elif step == "l":
+            x = random_channels_last(draft, x)
         elif step == "p":
             x = random_pool(draft, x)
         else:
