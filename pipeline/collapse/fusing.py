@@ -47,13 +47,11 @@ class Form:
     @property
     def macs(self) -> int:
         """With what the border costs: a sum per output, or one more input channel."""
-        extra = 0
-        if self.border == "constant-map":
-            extra = self.geometry.out_channels * self.positions
-        elif self.border == "ones-channel":
+        if self.border == "ones-channel":
             wider = replace(self.geometry, groups=1, in_channels=self.geometry.in_channels + 1)
             return wider.macs(self.positions)
-        return self.geometry.macs(self.positions) + extra
+        added = self.geometry.out_channels if self.border == "constant-map" else 0
+        return self.geometry.macs(self.positions) + added * self.positions
 
 
 def form_of_unit(unit: Unit) -> Form:
