@@ -22,9 +22,9 @@ class Pair(nn.Module):
         super().__init__()
         self.a, self.b = nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, 1)
         self.c, self.d = nn.Conv2d(3, 5, 1), nn.Conv2d(5, 4, 1)
-        nn.init.constant_(self.a.bias, 50.0)
-        with torch.no_grad():  # so that the second ReLU sees both signs again
-            self.b.bias.copy_(-50.0 * self.b.weight.sum((1, 2, 3)))
+        with torch.no_grad():  # the second bias takes back the first, for both signs again
+            self.a.bias = nn.Parameter(torch.full((4,), 50.0))
+            self.b.bias = nn.Parameter(-50.0 * self.b.weight.sum((1, 2, 3)))
 
     def forward(self, x):
         x = torch.nn.functional.max_pool2d(self.b(self.a(x).relu()), 2)

@@ -93,7 +93,7 @@ def test_the_operator_that_reads_a_weight_is_found(model):
     traced = trace(model, torch.randn(2, 2, 5, 5))
 
     assert reading(traced, "mix.weight").target is torch.ops.aten.conv2d.default
-    with pytest.raises(KeyError, match="nothing.weight"):
+    with pytest.raises(KeyError, match=r"nothing\.weight"):
         reading(traced, "nothing.weight")
 
 
