@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pipeline import bench, compare, compressed, console, doctor, gate_verbs, proving
+from pipeline import bench, compare, compressed, console, doctor, gate_verbs, plan_verb, proving
 from pipeline.collapsed import Wish, collapse_file, show_collapse
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 
 app.add_typer(gate_verbs.app)
+app.add_typer(plan_verb.app)
 
 TargetName = Annotated[str, typer.Option("--target", help="See `shoal targets`.")]
 

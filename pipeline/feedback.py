@@ -86,6 +86,18 @@ class Outcome:
         return self.attempts[self.best]
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """All attempts in their order; without a `best` even the `fastest` plan met not every budget.
+
+    `fastest` is the plan predicted to be that, measured; null where a plan met every budget.
+    """
+
+    attempts: tuple[Attempt, ...]
+    best: int | None
+    fastest: int | None
+
+
 class Device(Protocol):
     """Builds a plan's network and measures it whole."""
 
@@ -130,6 +142,20 @@ class Bench:
         meets = tuple(m.meets(goal.budget) for m, goal in zip(measured, goals, strict=True))
         return Attempt(plan, measured, meets)
 
+    def keep(self, target: Target) -> Measured:
+        """The dense network alone, which is itself exactly."""
+        (dense,) = measure(
+            target,
+            [self.dense_path],
+            rounds=self.rounds,
+            seed=self.seed,
+            laps=LAPS,
+            warm_up_s=WARM_UP_S,
+        )
+        latency, itself = dense.estimate_ms(), Estimate(1.0, 1.0, 1.0, 1.0)
+        samples = len(dense.samples_ns())
+        return Measured(target.name, latency, latency, itself, self.rounds, samples)
+
     def compare(self, path: Path, target: Target, *, laps: int = LAPS) -> Measured:
         """One network beside the dense one."""
         dense, network = measure(
@@ -165,15 +191,33 @@ def close_loop(
     max_rounds: int,
     on_attempt: Callable[[Attempt], None],
 ) -> Outcome:
-    """Plan until the measured network meets every budget; keep the one of least predicted loss.
+    """As `search`; raises InputError where no plan meets, naming what the fastest measured."""
+    found = search(
+        device, options, losses, tables, goals, max_rounds=max_rounds, on_attempt=on_attempt
+    )
+    if found.best is None:
+        assert found.fastest is not None, "without a best plan the fastest was measured"
+        raise InputError(out_of_reach(found.attempts[found.fastest], goals))
+    return Outcome(found.attempts, found.best)
 
-    Raises InputError when even the fastest plan does not, naming what it measured.
-    """
+
+def search(
+    device: Device,
+    options: Sequence[Option],
+    losses: Mapping[str, float],
+    tables: Sequence[LatencyTable],
+    goals: Sequence[Goal],
+    *,
+    max_rounds: int,
+    on_attempt: Callable[[Attempt], None],
+) -> Search:
+    """Plan until the measured network meets every budget; keep the one of least predicted loss."""
     limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
     attempts: list[Attempt] = []
     best: int | None = None
+    last: int | None = None
 
-    def attempt(plan: Plan) -> Attempt:
+    def attempt(plan: Plan) -> None:
         nonlocal best, limits
         made = device.attempt(plan, goals)
         attempts.append(made)
@@ -182,7 +226,6 @@ def close_loop(
         if all(made.meets) and better:
             best = len(attempts) - 1
         limits = [_corrected(x, plan, m) for x, m in zip(limits, made.measured, strict=True)]
-        return made
 
     for _ in range(max_rounds):
         plan = solve(
@@ -196,12 +239,13 @@ def close_loop(
             break
         attempt(plan)
     if best is None:
-        last = fastest(options, losses, limits)
-        tried = [a for a in attempts if set(a.plan.options) == set(last.options)]
-        made = tried[0] if tried else attempt(last)
-        if best is None:
-            raise InputError(_out_of_reach(made, goals))
-    return Outcome(tuple(attempts), best)
+        quickest = fastest(options, losses, limits)
+        tried = [set(a.plan.options) for a in attempts]
+        if set(quickest.options) not in tried:
+            tried.append(set(quickest.options))
+            attempt(quickest)
+        last = tried.index(set(quickest.options)) if best is None else None
+    return Search(tuple(attempts), best, last)
 
 
 def limit_of(table: LatencyTable, goal: Goal) -> Limit:
@@ -225,7 +269,7 @@ def _corrected(limit: Limit, plan: Plan, measured: Measured) -> Limit:
     return replace(limit, differences_ms={i: d * scale for i, d in limit.differences_ms.items()})
 
 
-def _out_of_reach(made: Attempt, goals: Sequence[Goal]) -> str:
+def out_of_reach(made: Attempt, goals: Sequence[Goal]) -> str:
     misses = [
         f"{m.latency_ms.value:.4g} ms ({m.ratio.value:.2f}x dense, interval up to "
         f"{m.latency_ms.hi:.4g} ms) on {m.target}, over its budget of {goal.budget.text}"

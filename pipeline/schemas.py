@@ -22,6 +22,7 @@ DOCUMENTS = {
     "doctor": "pipeline.doctor:DoctorDocument",
     "gate": "pipeline.gate:GateDocument",
     "map": "pipeline.mapped:MapDocument",
+    "plan": "pipeline.plan_document:PlanDocument",
     "promote": "pipeline.promote:PromoteDocument",
     "proof": "pipeline.proving:ProofDocument",
     "recipe": "pipeline.recipe:Recipe",

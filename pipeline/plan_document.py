@@ -1,0 +1,142 @@
+"""The document of `shoal plan`: what to replace, what that was predicted and measured to take.
+
+It is a file of its own: `shoal plan --from` measures the plan in it again, and
+`shoal collapse --merge` carries it out where it holds exact merges alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Group
+from rich.table import Table
+
+from pipeline.documents import Difference, Latency
+
+NOT_MET = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedFor:
+    """What was asked of one target, and what it is: a time without these means nothing."""
+
+    target: str
+    budget: str
+    limit_ms: float
+    runtime: str
+    device: str
+    threads: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedOption:
+    """`difference` by target as the last table reckoned and measured it; empty in a re-measurement.
+
+    `loss` is the number of removed sites, or the sum of their scores.
+    """
+
+    id: str
+    segment: str
+    kind: str
+    kernel: tuple[int, ...]
+    border: str
+    absorbs_shortcut: bool
+    sites: tuple[str, ...]
+    loss: float
+    macs: int
+    macs_before: int
+    difference: dict[str, Difference]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRow:
+    """No options: keep everything."""
+
+    options: tuple[PlannedOption, ...]
+    removed_sites: tuple[str, ...]
+    predicted_loss: float
+    macs_before: int
+    macs_after: int
+    status: str
+    gap: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRow:
+    """One turn of the loop.
+
+    `prediction_error`: predicted over measured, both relative to dense beside them, minus one.
+    """
+
+    options: tuple[str, ...]
+    predicted_loss: float
+    predicted_ms: dict[str, float]
+    measured_ms: dict[str, Latency]
+    prediction_error: dict[str, float]
+    meets: dict[str, bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanDocument:
+    """`fastest_ms`: what came nearest to the budgets, where nothing met them; null else.
+
+    `offered` options were measured one by one: none where dense already meets its budgets.
+    """
+
+    schema: Literal["shoal.plan/1"] = "shoal.plan/1"
+    model: str
+    model_sha256: str
+    max_kernel: int
+    seed: int
+    date: str
+    loss: Literal["sites", "scores"]
+    targets: tuple[PlannedFor, ...]
+    dense_ms: dict[str, Latency]
+    offered: int
+    plan: PlanRow
+    predicted_ms: dict[str, float]
+    measured_ms: dict[str, Latency]
+    rounds: tuple[RoundRow, ...]
+    feasible: bool
+    fastest_ms: dict[str, float] | None
+    reasons: tuple[str, ...]
+    fingerprint: dict[str, str | int | None]
+
+
+def exit_code(document: PlanDocument) -> int:
+    return 0 if document.feasible else NOT_MET
+
+
+def show_plan(document: PlanDocument) -> Group:
+    """What is replaced, what it takes on every target, and how the search went."""
+    chosen = Table(title=f"replaced in {document.model}", title_justify="left")
+    for column in ("option", "removes", "MACs", "changes"):
+        chosen.add_column(column)
+    for option in document.plan.options:
+        changes = "\n".join(
+            f"{target} {found.measured_ms:+.4g} ms" for target, found in option.difference.items()
+        )
+        macs = f"{option.macs_before:,} -> {option.macs:,}"
+        chosen.add_row(option.id, "\n".join(option.sites), macs, changes)
+    times = Table(title="latency", title_justify="left")
+    for column in ("target", "budget", "dense", "predicted", "measured", "of dense"):
+        times.add_column(column)
+    for goal in document.targets:
+        predicted = document.predicted_ms.get(goal.target)
+        found = document.measured_ms[goal.target]
+        times.add_row(
+            goal.target,
+            goal.budget,
+            f"{document.dense_ms[goal.target].median_ms:.4g} ms",
+            "" if predicted is None else f"{predicted:.4g} ms",
+            f"{found.median_ms:.4g} ms [{found.interval_ms[0]:.4g}, {found.interval_ms[1]:.4g}]",
+            f"{found.ratio:.3f}x" if found.ratio is not None else "",
+        )
+    plan = document.plan
+    removed = f"{len(plan.removed_sites)} activations removed by {len(plan.options)} replacements"
+    verdict = "meets every budget" if document.feasible else "does not meet the budget"
+    summary = f"{verdict}: {removed}, {len(document.rounds)} rounds, {document.offered} offered"
+    tables = [chosen, times] if plan.options else [times]
+    return Group(*tables, summary, *document.reasons)

@@ -1,0 +1,141 @@
+"""From what was measured to the document of `shoal plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Literal
+
+from pipeline.documents import Difference, Latency
+from pipeline.feedback import Attempt, Goal, Measured
+from pipeline.mapping import Map
+from pipeline.plan_document import PlanDocument, PlannedFor, PlannedOption, PlanRow, RoundRow
+from pipeline.planning import LatencyTable
+from profiles.environment import fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`searched`: for a plan; otherwise for the measurement of a given one."""
+
+    model: str
+    model_sha256: str
+    max_kernel: int
+    seed: int
+    loss: Literal["sites", "scores"]
+    searched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`dense` and `tables` by goal; `predicted` relative to dense by attempt and target."""
+
+    dense: tuple[Measured, ...]
+    tables: tuple[LatencyTable, ...]
+    attempts: tuple[Attempt, ...]
+    predicted: tuple[Mapping[str, float], ...]
+    chosen: Attempt
+    reasons: tuple[str, ...] = ()
+
+
+def document(
+    asked: Asked, map_: Map, losses: Mapping[str, float], goals: Sequence[Goal], found: Found
+) -> PlanDocument:
+    feasible = all(found.chosen.meets)
+    measured = {m.target: _latency(m) for m in found.chosen.measured}
+    fastest = {target: latency.median_ms for target, latency in measured.items()}
+    return PlanDocument(
+        model=asked.model,
+        model_sha256=asked.model_sha256,
+        max_kernel=asked.max_kernel,
+        seed=asked.seed,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        loss=asked.loss,
+        targets=tuple(_goal(g, m) for g, m in zip(goals, found.dense, strict=True)),
+        dense_ms={m.target: _latency(m) for m in found.dense},
+        offered=len(map_.options) if found.tables else 0,
+        plan=_plan(found, map_, losses),
+        predicted_ms=dict(found.chosen.plan.predicted_ms),
+        measured_ms=measured,
+        rounds=tuple(_round(a, p) for a, p in zip(found.attempts, found.predicted, strict=True)),
+        feasible=feasible,
+        fastest_ms=fastest if asked.searched and not feasible else None,
+        reasons=found.reasons,
+        fingerprint=dict(fingerprint().facts),
+    )
+
+
+def _goal(goal: Goal, dense: Measured) -> PlannedFor:
+    return PlannedFor(
+        target=goal.target.name,
+        budget=goal.budget.text,
+        limit_ms=goal.budget.limit_ms(dense.latency_ms.value),
+        runtime=goal.target.runtime,
+        device=goal.target.device,
+        threads=goal.target.threads,
+        batch=goal.target.batch,
+    )
+
+
+def _plan(found: Found, map_: Map, losses: Mapping[str, float]) -> PlanRow:
+    plan = found.chosen.plan
+    by_id = {option.id: option for option in map_.options}
+    chosen = [by_id[id_] for id_ in plan.options]
+    rows = tuple(
+        PlannedOption(
+            id=option.id,
+            segment=option.segment,
+            kind=option.kind,
+            kernel=option.geometry.kernel,
+            border=option.border,
+            absorbs_shortcut=option.absorbs_shortcut,
+            sites=option.sites,
+            loss=losses[option.id],
+            macs=option.macs,
+            macs_before=option.macs_before,
+            difference={
+                table.target: Difference(
+                    predicted_ms=plan.differences_ms[table.target][option.id],
+                    measured_ms=table.differences[option.id].value,
+                    interval_ms=(table.differences[option.id].lo, table.differences[option.id].hi),
+                )
+                for table in found.tables
+            },
+        )
+        for option in chosen
+    )
+    return PlanRow(
+        options=rows,
+        removed_sites=tuple(site for option in chosen for site in option.sites),
+        predicted_loss=plan.predicted_loss,
+        macs_before=map_.macs,
+        macs_after=map_.macs - sum(o.macs_before - o.macs for o in chosen),
+        status=plan.status,
+        gap=plan.gap,
+    )
+
+
+def _round(attempt: Attempt, predicted: Mapping[str, float]) -> RoundRow:
+    known = [m for m in attempt.measured if m.target in predicted]
+    meets = zip(attempt.measured, attempt.meets, strict=True)
+    return RoundRow(
+        options=attempt.plan.options,
+        predicted_loss=attempt.plan.predicted_loss,
+        predicted_ms=dict(attempt.plan.predicted_ms),
+        measured_ms={m.target: _latency(m) for m in attempt.measured},
+        prediction_error={m.target: predicted[m.target] / m.ratio.value - 1 for m in known},
+        meets={m.target: met for m, met in meets},
+    )
+
+
+def _latency(measured: Measured) -> Latency:
+    return Latency(
+        median_ms=measured.latency_ms.value,
+        interval_ms=(measured.latency_ms.lo, measured.latency_ms.hi),
+        ratio=measured.ratio.value,
+        ratio_interval=(measured.ratio.lo, measured.ratio.hi),
+        confidence=measured.latency_ms.confidence,
+        rounds=measured.rounds,
+        samples=measured.samples,
+    )

@@ -1,0 +1,50 @@
+"""The verb that asks what to remove: plan."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.console import AsJson, Quiet, Verbose, finish
+from pipeline.plan_document import exit_code, show_plan
+from pipeline.planned import Wish, plan_file
+
+app = typer.Typer()
+
+
+@app.command("plan")
+def plan_verb(
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL.onnx", help="The network.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="See `shoal targets`.")] = None,
+    budget: Annotated[list[str] | None, typer.Option(help="5ms, 350us, 0.6x; per target.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="JSON of `shoal score`.")] = None,
+    source: Annotated[Path | None, typer.Option("--from", help="Measure this plan again.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the plan.")] = None,
+    max_rounds: Annotated[int, typer.Option(min=1, help="Plans that are tried.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes per measurement.")] = 8,
+    max_kernel: Annotated[int | None, typer.Option(min=1, help="Largest merged kernel.")] = None,
+    seed: Annotated[int, typer.Option(help="Of inputs, weights and order.")] = 0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    quiet: Quiet = False,
+) -> None:
+    """The least to remove so that the measured network meets every budget; trains nothing."""
+    wish = Wish(
+        model=model,
+        targets=tuple(target or ()),
+        budgets=tuple(budget or ()),
+        scores=scores,
+        source=source,
+        out=out,
+        max_rounds=max_rounds,
+        rounds=rounds,
+        max_kernel=max_kernel,
+        seed=seed,
+    )
+    finish(
+        lambda reporter: plan_file(wish, reporter),
+        show=show_plan,
+        as_json=as_json,
+        quiet=quiet,
+        code=exit_code,
+    )
