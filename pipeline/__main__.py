@@ -98,6 +98,17 @@ def compress_verb(
 ) -> None:
     """The whole job: a shallow network that meets its budgets, measured, and a report."""
     job = load_recipe(path or recipe)
+    if job.procedure.kind == "iterative":
+        iterative = import_module("pipeline.iterative")
+        finish(
+            lambda reporter: iterative.compress(
+                job, reporter, out=out or job.workspace, resume=resume
+            ),
+            show=iterative.show_iterative,
+            as_json=as_json,
+            quiet=quiet,
+            code=lambda document: compressed.EXIT_CODES[document.verdict],
+        )
     finish(
         lambda reporter: import_module("pipeline.compress").compress(
             job, reporter, out=out or job.workspace, resume=resume
@@ -106,6 +117,34 @@ def compress_verb(
         as_json=as_json,
         quiet=quiet,
         code=compressed.exit_code,
+    )
+
+
+@app.command("score")
+def score_verb(
+    path: Annotated[Path | None, typer.Argument(metavar="RECIPE.toml", help="Your own.")] = None,
+    criterion: Annotated[str, typer.Option(help="A file of pipeline/criteria/.")] = "residual",
+    variant: Annotated[str | None, typer.Option(help="Of the criterion.")] = None,
+    recipe: Annotated[str, typer.Option(help="A built-in one.")] = DEFAULT,
+    out: Annotated[Path | None, typer.Option(help="The workspace.")] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    quiet: Quiet = False,
+) -> None:
+    """How much every activation matters, by one criterion."""
+    job = load_recipe(path or recipe)
+    scoring = import_module("pipeline.scoring")
+    finish(
+        lambda reporter: scoring.score(
+            job,
+            reporter,
+            criterion=criterion,
+            options={"variant": variant} if variant else {},
+            out=out or job.workspace,
+        ),
+        show=scoring.show_score,
+        as_json=as_json,
+        quiet=quiet,
     )
 
 

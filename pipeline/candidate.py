@@ -13,6 +13,7 @@ from torch import fx
 
 from pipeline.activations import Statistics
 from pipeline.collapse import Certificate, certify, collapse
+from pipeline.collapse.collapsing import How
 from pipeline.dense import CALIBRATION_BATCH, load_weights, schedule_of
 from pipeline.export import export
 from pipeline.feedback import Bench, Measured
@@ -122,15 +123,21 @@ def collapsed(job: Job, source: Student, map_: Map, chosen: Sequence[Option]) ->
         for option in chosen
         if option.kind == "merge"
     ]
-    key = {"after": source.folder.name, "groups": groups}
+    return merged(job, source, groups)
+
+
+def merged(job: Job, source: Student, merge: How) -> Collapsed:
+    """Merge the named groups, or whatever is worth it, certified against the exported student."""
+    key = {"after": source.folder.name, "groups": merge}
+    least = 0 if isinstance(merge, str) else len(merge)
 
     def produce(folder: Path) -> None:
         linear = load_model(source.folder / "student.onnx")
-        found = collapse(linear, merge=groups)
+        found = collapse(linear, merge=merge)
         certificate = certify(
             linear, found.model, tolerance=CERTIFICATE_TOLERANCE, seed=job.recipe.seed
         )
-        if not certificate.passed or len(found.merges) < len(groups):
+        if not certificate.passed or len(found.merges) < least:
             reasons = [refusal.reason for refusal in found.refusals]
             raise RuntimeError(f"collapse broke its promise: {certificate}; {reasons}")
         ir.save(found.model, folder / "collapsed.onnx")

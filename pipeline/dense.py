@@ -86,6 +86,7 @@ def schedule_of(table: TrainTable) -> Schedule:
         table.weight_decay,
         table.momentum,
         table.flip,
+        table.bf16,
     )
 
 

@@ -10,9 +10,10 @@ its value and what was possible.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -54,6 +55,17 @@ Kernels = Annotated[tuple[int, ...], Field(strict=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
+def _known_criterion(known: list[str]) -> Callable[[str], str]:
+    def check(criterion: str) -> str:
+        if criterion not in known:
+            near = get_close_matches(criterion, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"no such criterion; there are: {', '.join(known)}{hint}")
+        return criterion
+
+    return check
+
+
 class Table(BaseModel):
     """The rules of every table: types are not converted, an unknown key is an error."""
 
@@ -91,6 +103,7 @@ class TrainTable(Table):
     weight_decay: float = Field(default=5e-4, ge=0, description="of SGD")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD (Nesterov's)")
     flip: bool = Field(default=False, description="mirror half of the images left to right")
+    bf16: bool = Field(default=False, description="compute in bfloat16 where that is safe")
 
 
 class FinetuneTable(TrainTable):
@@ -135,14 +148,7 @@ class PlanTable(Table):
         "is FAIL",
     )
 
-    @field_validator("criterion")
-    @classmethod
-    def _known(cls, criterion: str) -> str:
-        if criterion not in (known := (EFFECT, *criteria.names())):
-            near = get_close_matches(criterion, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no such criterion; there are: {', '.join(known)}{hint}")
-        return criterion
+    _known = field_validator("criterion")(_known_criterion([EFFECT, *criteria.names()]))
 
     @field_validator("kernels")
     @classmethod
@@ -150,6 +156,28 @@ class PlanTable(Table):
         if not kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
             raise ValueError("write odd sizes, such as [3, 1]")
         return kernels
+
+
+class ProcedureTable(Table):
+    kind: Literal["planned", "iterative"] = Field(
+        default="planned",
+        description="planned: by measured latency, trained once; iterative: as published, score, "
+        "remove, retrain by [train], until validation accuracy falls too far",
+    )
+    criterion: str = Field(default="easier", description="that scores and removes")
+    options: dict[str, Any] = Field(
+        default={}, description="the criterion's own settings, such as variant or zeta"
+    )
+    tolerance: float = Field(
+        default=0.01, ge=0, le=1, description="largest fall of validation accuracy below dense"
+    )
+    per_round: int = Field(default=1, ge=1, description="activations removed between trainings")
+    rounds: int = Field(default=100, ge=1, description="trainings at most; 1 is one-shot")
+    control: bool = Field(
+        default=True, description="train the dense network for the same epochs beside it"
+    )
+
+    _known = field_validator("criterion")(_known_criterion(criteria.names()))
 
 
 class TargetTable(Table):
@@ -176,6 +204,9 @@ class Recipe(Table):
         default=CalibrationTable(), description="the images behind scores and stand-ins"
     )
     plan: PlanTable = Field(default=PlanTable(), description="how the network is made shallow")
+    procedure: ProcedureTable = Field(
+        default=ProcedureTable(), description="planned by latency, or iterated as published"
+    )
     finetune: FinetuneTable = Field(
         default=FinetuneTable(), description="how the shallow network is repaired"
     )
@@ -264,5 +295,5 @@ def _complaint(error: Any) -> str:
 def _keys(parents: list[str | int]) -> list[str]:
     tables = {"model": ModelTable, "data": DataTable, "train": TrainTable}
     tables |= {"calibration": CalibrationTable, "plan": PlanTable, "finetune": FinetuneTable}
-    tables |= {"targets": TargetTable}
+    tables |= {"targets": TargetTable, "procedure": ProcedureTable}
     return list((tables[str(parents[0])] if parents else Recipe).model_fields)

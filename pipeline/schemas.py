@@ -21,12 +21,14 @@ DOCUMENTS = {
     "compress": "pipeline.documents:CompressDocument",
     "doctor": "pipeline.doctor:DoctorDocument",
     "gate": "pipeline.gate:GateDocument",
+    "iterative": "pipeline.iterative:IterativeDocument",
     "map": "pipeline.mapped:MapDocument",
     "plan": "pipeline.plan_document:PlanDocument",
     "promote": "pipeline.promote:PromoteDocument",
     "proof": "pipeline.proving:ProofDocument",
     "recipe": "pipeline.recipe:Recipe",
     "report": "pipeline.documents:ReportDocument",
+    "score": "pipeline.scoring:ScoreDocument",
     "targets": "pipeline.doctor:TargetsDocument",
 }
 

@@ -1,0 +1,216 @@
+"""The job of `[procedure] kind = "iterative"`: the published loop, to the same measured artifacts.
+
+    dense -> (score, remove, retrain) while accuracy holds -> export -> collapse -> measure
+
+Nothing is planned, so nothing promises a budget beforehand; it is judged at the end all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+from rich.console import Group
+from rich.table import Table
+
+from pipeline import candidate
+from pipeline.candidate import Student
+from pipeline.compress import Clock, targets_of
+from pipeline.datasets import cache_folder, load_dataset
+from pipeline.dense import dense_network
+from pipeline.documents import Verdict
+from pipeline.export import export
+from pipeline.feedback import Bench, Goal, Measured
+from pipeline.finetune import accuracy
+from pipeline.job import Job
+from pipeline.mapping import Map, load_model, map_model
+from pipeline.procedures import Curve, Iterated, iterate
+from pipeline.progress import Reporter
+from pipeline.recipe import Recipe
+from pipeline.removal import bake_masks
+from pipeline.surgery import detached_copy, prune_unused
+from pipeline.tracing import trace
+from pipeline.verify import Parity
+from pipeline.workspace import Workspace, write_whole
+from profiles.target import find_target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRecord:
+    """The dense network or what the loop made of it."""
+
+    accuracy: float
+    validation_accuracy: float
+    macs: int
+    depth: int
+    activations: int
+    artifact: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterativeDocument:
+    """What a job of the published loop prints; `measured` has both networks on every target."""
+
+    schema: Literal["shoal.iterative/1"] = "shoal.iterative/1"
+    name: str
+    model: str
+    dataset: str
+    seed: int
+    seconds: dict[str, float]
+    dense: NetworkRecord
+    shallow: NetworkRecord
+    removed_sites: tuple[str, ...]
+    merges: int
+    curve: Curve
+    certificate_rms_relative: float
+    parity: tuple[Parity, ...]
+    measured: tuple[Measured, ...]
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    recipe: dict[str, Any]
+    report: str
+
+
+def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> IterativeDocument:
+    """Run the job, or what is left of it; `out` holds every stage and the document."""
+    goals = [Goal(find_target(t.name, recipe.folder), t.budget) for t in recipe.targets]
+    targets = [goal.target for goal in goals]
+    targets += [find_target(n, recipe.folder) for n in recipe.verify if n not in targets_of(goals)]
+    step = Clock(reporter)
+    with Workspace(out, resume=resume) as workspace:
+        with step("data"):
+            splits = load_dataset(
+                recipe.data.dataset,
+                cache=cache_folder(),
+                reporter=reporter,
+                folders=[recipe.folder],
+            )
+        job = Job(recipe, splits, workspace, reporter)
+        with step("dense network"):
+            model, folder = dense_network(job)
+            dense = trace(model, job.example)
+            network = load_model(folder / "dense.onnx")
+            map_ = map_model(network)
+        with step("iterate"):
+            found = iterate(job, dense, folder)
+        with step("collapse"):
+            shallow = _exported(job, found, folder)
+            collapsed = candidate.merged(job, shallow, "cheaper")
+        with step("verify"):
+            parity = [candidate.verified(job, collapsed.path, shallow, t) for t in targets]
+        bench = Bench(
+            network,
+            map_,
+            workspace.scratch("bench"),
+            seed=recipe.seed,
+            rounds=recipe.plan.rounds,
+        )
+        with step("measure"):
+            measured = [candidate.measured(job, bench, collapsed.path, t) for t in targets]
+        verdict, reasons = _judge(found, goals, parity, measured)
+        dense_path = workspace.deliver(folder / "dense.onnx", "dense.onnx")
+        shallow_path = workspace.deliver(collapsed.path, "shallow.onnx")
+        document = IterativeDocument(
+            name=recipe.name,
+            model=recipe.model.spec,
+            dataset=splits.name,
+            seed=recipe.seed,
+            seconds=step.seconds,
+            dense=_network(map_, found.curve.dense_test, found.curve.dense_validation, dense_path),
+            shallow=_network(
+                map_model(load_model(collapsed.path)),
+                accuracy(found.model, splits.test),
+                accuracy(found.model, splits.validation),
+                shallow_path,
+            ),
+            removed_sites=found.removed,
+            merges=collapsed.merges,
+            curve=found.curve,
+            certificate_rms_relative=collapsed.certificate.rms_relative,
+            parity=tuple(parity),
+            measured=tuple(measured),
+            verdict=verdict,
+            reasons=reasons,
+            recipe=recipe.model_dump(mode="json"),
+            report=str((workspace.root / "iterative.json").resolve()),
+        )
+        text = TypeAdapter(IterativeDocument).dump_json(document, indent=2).decode()
+        write_whole(workspace.root / "iterative.json", text + "\n")
+        return document
+
+
+def _exported(job: Job, found: Iterated, after: Path) -> Student:
+    """The network without masks, which are in its weights from here on, as torch and as ONNX."""
+    model = detached_copy(found.model)
+    bake_masks(model)
+    prune_unused(model)
+    key = {
+        "after": after.name,
+        "curve": TypeAdapter(Curve).dump_python(found.curve, mode="json"),
+        "procedure": job.recipe.procedure.model_dump(mode="json"),
+        "train": job.recipe.train.model_dump(mode="json"),
+        "seed": job.recipe.seed,
+    }
+
+    def produce(folder: Path) -> None:
+        export(model, job.example, folder / "student.onnx")
+
+    folder = job.workspace.stage("iterated", key, produce)
+    last = [point for point in found.curve.points if point.passed]
+    before = last[-1].before_training if last else found.curve.dense_validation
+    return Student(model, before, folder)
+
+
+def _network(map_: Map, test: float, validation: float, path: Path) -> NetworkRecord:
+    return NetworkRecord(
+        accuracy=test,
+        validation_accuracy=validation,
+        macs=map_.macs,
+        depth=map_.depth,
+        activations=len(map_.sites),
+        artifact=str(path),
+    )
+
+
+def _judge(
+    found: Iterated, goals: list[Goal], parity: list[Parity], measured: list[Measured]
+) -> tuple[Verdict, tuple[str, ...]]:
+    """PASS when every budget is met by its upper bound; the loop itself cannot promise it."""
+    failures = [f"{p.target} differs from torch" for p in parity if not p.passed]
+    doubts = []
+    if not found.removed:
+        failures.append("no round passed, so the network is the dense one")
+    for goal, one in zip(goals, measured, strict=False):  # `verify` targets come last
+        if not one.meets(goal.budget):
+            shown = f"{one.ratio.value:.3f}x dense on {one.target} against {goal.budget.text}"
+            (failures if one.misses(goal.budget) else doubts).append(shown)
+    if failures:
+        return "FAIL", (*failures, *doubts)
+    return ("INCONCLUSIVE", tuple(doubts)) if doubts else ("PASS", ())
+
+
+def show_iterative(document: IterativeDocument) -> Group:
+    curve = Table(title=f"{document.curve.criterion}, iterated: {document.name}")
+    for name in ("round", "removed", "left", "epochs", "validation", "test", "dense as long", ""):
+        curve.add_column(name, justify="left" if name == "removed" else "right")
+    for p in document.curve.points:
+        beside = "" if p.control_test is None else f"{p.control_test:.4f}"
+        removed = ", ".join(p.removed) or "none"
+        curve.add_row(
+            *(f"{p.round}", removed, f"{p.activations}", f"{p.epochs}", f"{p.validation:.4f}"),
+            *(f"{p.test:.4f}", beside, "passed" if p.passed else "too low"),
+        )
+    shallow, dense = document.shallow, document.dense
+    lines = [
+        f"dense {dense.accuracy:.4f}, shallow {shallow.accuracy:.4f} on the test images; "
+        f"{len(document.removed_sites)} activations removed, {document.merges} merges, "
+        f"{dense.macs:,} -> {shallow.macs:,} MACs, depth {dense.depth} -> {shallow.depth}"
+    ]
+    lines += [
+        f"{m.target}: {m.latency_ms.value:.4g} ms, dense {m.dense_ms.value:.4g} ms, ratio "
+        f"{m.ratio.value:.3f} [{m.ratio.lo:.3f}, {m.ratio.hi:.3f}]"
+        for m in document.measured
+    ]
+    return Group(curve, *lines, document.verdict, *document.reasons, document.report)
