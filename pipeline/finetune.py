@@ -126,7 +126,7 @@ def _epochs(
     size = schedule.batch_size
     batches = len(split) // size
     model.to(memory_format=FASTEST)
-    network = DistributedDataParallel(model, broadcast_buffers=False) if together() else model
+    network = DistributedDataParallel(model, forward_sync_buffers=False) if together() else model
     rng = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(
         model.parameters(),
