@@ -41,7 +41,7 @@ def map_verb(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")],
     max_kernel: Annotated[int, typer.Option(min=1, help="Largest merged kernel.")] = MAX_KERNEL,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Which activations can shorten the network, what each merge costs, why others cannot."""
@@ -65,7 +65,7 @@ def collapse_verb(
     tolerance: Annotated[float | None, typer.Option(help="Relative RMS; by precision.")] = None,
     seed: Annotated[int, typer.Option(help="Of the inputs that certify.")] = 0,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Merge every linear chain exactly; written only if it provably computes the same."""
@@ -93,7 +93,7 @@ def compress_verb(
     out: Annotated[Path | None, typer.Option(help="The workspace.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """The whole job: a shallow network that meets its budgets, measured, and a report."""
@@ -128,7 +128,7 @@ def score_verb(
     recipe: Annotated[str, typer.Option(help="A built-in one.")] = DEFAULT,
     out: Annotated[Path | None, typer.Option(help="The workspace.")] = None,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """How much every activation matters, by one criterion."""
@@ -160,7 +160,7 @@ def bench_verb(
     samples: Annotated[Path | None, typer.Option(help="Where to write every sample.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Time per operator too.")] = False,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """How long one artifact takes on one target."""
@@ -195,7 +195,7 @@ def compare_verb(
     seed: Annotated[int, typer.Option(help="Of the inputs and of the order.")] = 0,
     across: Annotated[list[str] | None, typer.Option(help="Identity that may differ.")] = None,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Is B slower than A, in paired rounds: PASS, FAIL, INCONCLUSIVE or UNFIT."""
@@ -223,7 +223,7 @@ def compare_verb(
 def targets_verb(
     name: Annotated[str | None, typer.Argument(help="One of them in full.")] = None,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """The devices that can be measured on."""
@@ -235,7 +235,7 @@ def doctor_verb(
     target: Annotated[str | None, typer.Option(help="See `shoal targets`.")] = None,
     prove: Annotated[bool, typer.Option("--prove", help="Check what a target computes.")] = False,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """What this machine can do, proved by doing it; or, with --target T --prove, a target."""
@@ -255,7 +255,7 @@ def doctor_verb(
 def report_verb(
     folder: Annotated[Path, typer.Argument(help="The folder of a finished `shoal compress`.")],
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Make report.html, report.md and report.json of a job again."""
@@ -271,7 +271,7 @@ def report_verb(
 def schema_verb(
     name: Annotated[str, typer.Argument(help="A verb, or `recipe`.")],
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """The JSON schema of what a verb prints, or of the recipe."""

@@ -8,14 +8,11 @@ Nothing is trained before the plan is known to meet the budget on the target.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
 
 from pipeline import candidate, selection
 from pipeline.datasets import cache_folder, load_dataset
@@ -23,7 +20,7 @@ from pipeline.dense import calibrated, dense_network
 from pipeline.documents import CompressDocument
 from pipeline.feedback import Bench, Goal
 from pipeline.finetune import accuracy
-from pipeline.job import Job
+from pipeline.job import Job, set_threads
 from pipeline.mapping import load_model, map_model
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
@@ -55,7 +52,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
     goals = [Goal(find_target(t.name, recipe.folder), t.budget) for t in recipe.targets]
     targets = [goal.target for goal in goals]
     targets += [find_target(n, recipe.folder) for n in recipe.verify if n not in targets_of(goals)]
-    torch.set_num_threads(recipe.threads or len(os.sched_getaffinity(0)))
+    set_threads(recipe)
     step = Clock(reporter)
     with Workspace(out, resume=resume) as workspace:
         with step("data"):

@@ -40,7 +40,7 @@ def gate_verb(
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("shoal-gate"),
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """PASS, FAIL, INCONCLUSIVE or UNFIT for CI: latency, budget, accuracy, drift."""
@@ -75,7 +75,7 @@ def promote_verb(
     note: Annotated[str | None, typer.Option(help="Kept with it.")] = None,
     samples: Annotated[Path | None, typer.Option(help="From `bench --samples`.")] = None,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Keep an artifact and its measurement as the baseline of a name."""
@@ -100,7 +100,7 @@ def calibrate_verb(
     alpha: Alpha = 0.01,
     seed: Seed = 0,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """The gate's noise floor, false alarms and power on a target."""

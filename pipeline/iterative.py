@@ -24,7 +24,7 @@ from pipeline.documents import Verdict
 from pipeline.export import export
 from pipeline.feedback import Bench, Goal, Measured
 from pipeline.finetune import accuracy
-from pipeline.job import Job
+from pipeline.job import Job, set_threads
 from pipeline.mapping import Map, load_model, map_model
 from pipeline.procedures import Curve, Iterated, iterate
 from pipeline.progress import Reporter
@@ -75,6 +75,7 @@ class IterativeDocument:
 
 def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> IterativeDocument:
     """Run the job, or what is left of it; `out` holds every stage and the document."""
+    set_threads(recipe)
     goals = [Goal(find_target(t.name, recipe.folder), t.budget) for t in recipe.targets]
     targets = [goal.target for goal in goals]
     targets += [find_target(n, recipe.folder) for n in recipe.verify if n not in targets_of(goals)]

@@ -25,7 +25,7 @@ def plan_verb(
     max_kernel: Annotated[int | None, typer.Option(min=1, help="Largest merged kernel.")] = None,
     seed: Annotated[int, typer.Option(help="Of inputs, weights and order.")] = 0,
     as_json: AsJson = False,
-    verbose: Verbose = False,  # noqa: ARG001 - read by console.run
+    verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """The least to remove so that the measured network meets every budget; trains nothing."""
