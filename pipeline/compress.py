@@ -69,7 +69,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             dense = trace(model, job.example)
             network = load_model(folder / "dense.onnx")
             map_ = map_model(network, max_kernel=recipe.plan.max_kernel)
-            options = selection.offered(map_, recipe)
+            options = selection.offered(map_, recipe, dense, reporter)
 
         with step("scores"):
             statistics = calibrated(job, dense, folder)

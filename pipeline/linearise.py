@@ -49,6 +49,24 @@ def group_weights(segment: Segment, option: Option) -> tuple[str, ...]:
     return tuple(names)
 
 
+def carries_out(dense: fx.GraphModule, segment: Segment, option: Option) -> bool:
+    """Whether the traced model has all that the option edits, in a form that these edits know."""
+    geometry = option.geometry
+    if geometry.begins != geometry.pads[geometry.rank :]:
+        return False  # a torch convolution pads both ends alike
+    if geometry.rank != 2 and (geometry.rank or option.kind == "refit"):
+        return False
+    if option.kind == "refit" and geometry.groups != 1:
+        return False
+    known = {site.id for site in sites(dense)}
+    try:
+        for operator in segment.operators[option.first : option.last + 1]:
+            reading(dense, operator.parameter)
+    except KeyError:
+        return False
+    return known.issuperset(option.sites)
+
+
 def linearise(
     dense: fx.GraphModule,
     map_: Map,
@@ -84,7 +102,9 @@ def _stand_in(
         site = traced[id_]
         a, c = statistics[id_].affine()
         to_affine(module, site, torch.from_numpy(a), torch.from_numpy(c))
-    nodes = [reading(module, o.weight) for o in segment.operators[option.first : option.last + 1]]
+    nodes = [
+        reading(module, o.parameter) for o in segment.operators[option.first : option.last + 1]
+    ]
     if option.geometry.rank == 0 or not option.geometry.padded:
         return
     first, *rest = nodes
@@ -107,8 +127,8 @@ def _set_padding(node: fx.Node, padding: list[int]) -> None:
 
 def span_ends(module: fx.GraphModule, segment: Segment, option: Option) -> tuple[fx.Node, fx.Node]:
     """The node a span reads, and the node that holds its result (batch norm, shortcut included)."""
-    start = reading(module, segment.operators[option.first].weight).all_input_nodes[0]
-    end = _after_norm(reading(module, segment.operators[option.last].weight))
+    start = reading(module, segment.operators[option.first].parameter).all_input_nodes[0]
+    end = _after_norm(reading(module, segment.operators[option.last].parameter))
     if option.absorbs_shortcut:
         (end,) = end.users
         if end.target not in ADDITIONS:

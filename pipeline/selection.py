@@ -15,21 +15,30 @@ from pipeline.dense import CALIBRATION_BATCH
 from pipeline.effects import losses_from, measure_effects
 from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, limit_of
 from pipeline.job import Job, measured_on
+from pipeline.linearise import carries_out
 from pipeline.mapping import Map, Option
 from pipeline.planning import LatencyTable, fastest
+from pipeline.progress import Reporter
 from pipeline.recipe import EFFECT, Recipe
 from pipeline.refitting import RIDGE, fit
 from profiles.target import Target
 
 
-def offered(map_: Map, recipe: Recipe) -> list[Option]:
-    """The options that the recipe allows and torch can carry out, in graph order."""
+def offered(map_: Map, recipe: Recipe, dense: fx.GraphModule, reporter: Reporter) -> list[Option]:
+    """The options that the recipe allows and the traced model can carry out, in graph order."""
     kernels = set(recipe.plan.kernels)
-    return [
+    allowed = [
         option
         for option in map_.options
         if option.kind == "merge" or set(option.geometry.kernel) <= kernels
     ]
+    able = [o for o in allowed if carries_out(dense, map_.segment(o.segment), o)]
+    if len(able) < len(allowed):
+        reporter.say(
+            f"{len(allowed) - len(able)} of {len(allowed)} options are left out: only 2-d "
+            "convolutions that pad evenly and matrices are edited in torch"
+        )
+    return able
 
 
 def score_all(job: Job, dense: fx.GraphModule, statistics: Statistics) -> tuple[Scores, ...]:

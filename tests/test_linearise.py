@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from torch import nn
 from pipeline.activations import Statistics, collect
 from pipeline.export import export
 from pipeline.finetune import predict
-from pipeline.linearise import Stencil, group_weights, linearise
+from pipeline.linearise import Stencil, carries_out, group_weights, linearise
 from pipeline.mapping import Map, Option, load_model, map_model
 from pipeline.models import build_model
 from pipeline.refitting import RIDGE, fit
@@ -145,6 +146,28 @@ def test_the_edited_model_shares_no_weights_with_the_dense_one(setting):
             parameter.zero_()
 
     assert torch.equal(setting.dense(setting.images), before)
+
+
+def test_what_torch_cannot_carry_out_is_not_offered(setting):
+    merge = setting.option("layer1.0/merge")
+    segment = setting.map.segment("layer1.0")
+    g = merge.geometry
+    uneven = replace(merge, geometry=replace(g, pads=(2, 2, 1, 2)))
+    line = replace(merge, geometry=replace(g, kernel=(5,), pads=(2, 2)))
+    grouped = replace(merge, kind="refit", geometry=replace(g, groups=2))
+    unknown = replace(merge, sites=("layer9.relu#0",))
+
+    assert carries_out(setting.dense, segment, merge)
+    for option in (uneven, line, grouped, unknown):
+        assert not carries_out(setting.dense, segment, option)
+    assert not carries_out(
+        setting.dense,
+        replace(
+            segment,
+            operators=(segment.operators[0], replace(segment.operators[1], weight="gone.weight")),
+        ),
+        merge,
+    )
 
 
 def test_collapse_is_told_which_weights_become_one(setting):
