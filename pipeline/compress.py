@@ -8,62 +8,27 @@ Nothing is trained before the plan is known to meet the budget on the target.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import candidate, selection
-from pipeline.datasets import cache_folder, load_dataset
 from pipeline.dense import calibrated, dense_network
 from pipeline.documents import CompressDocument
-from pipeline.feedback import Bench, Goal
+from pipeline.feedback import Bench
 from pipeline.finetune import accuracy
-from pipeline.job import Job, set_threads
 from pipeline.mapping import load_model, map_model
+from pipeline.opening import goals_and_targets, opened
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.report import write_report
 from pipeline.result import Result
 from pipeline.summary import summarise
 from pipeline.tracing import trace
-from pipeline.workspace import Workspace
-from profiles.target import find_target
-
-
-@dataclass(slots=True)
-class Clock:
-    """Wall seconds of every step, told when it starts."""
-
-    reporter: Reporter
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        self.reporter.say(f"{step} ...")
-        started = time.monotonic()
-        yield
-        self.seconds[step] = round(time.monotonic() - started, 3)
 
 
 def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> CompressDocument:
     """Run the job, or what is left of it; the workspace `out` holds every stage and the report."""
-    goals = [Goal(find_target(t.name, recipe.folder), t.budget) for t in recipe.targets]
-    targets = [goal.target for goal in goals]
-    targets += [find_target(n, recipe.folder) for n in recipe.verify if n not in targets_of(goals)]
-    set_threads(recipe)
-    step = Clock(reporter)
-    with Workspace(out, resume=resume) as workspace:
-        with step("data"):
-            splits = load_dataset(
-                recipe.data.dataset,
-                cache=cache_folder(),
-                reporter=reporter,
-                folders=[recipe.folder],
-            )
-        job = Job(recipe, splits, workspace, reporter)
-
+    goals, targets = goals_and_targets(recipe)
+    with opened(recipe, reporter, out=out, resume=resume) as (job, step):
         with step("dense network"):
             model, folder = dense_network(job)
             dense = trace(model, job.example)
@@ -79,7 +44,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
         bench = Bench(
             network,
             map_,
-            workspace.scratch("bench"),
+            job.workspace.scratch("bench"),
             seed=recipe.seed,
             rounds=recipe.plan.rounds,
         )
@@ -114,22 +79,18 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             tables=tuple(tables),
             exact=exact,
             outcome=outcome,
-            dense_path=workspace.deliver(folder / "dense.onnx", "dense.onnx"),
-            shallow_path=workspace.deliver(collapsed.path, "shallow.onnx"),
-            dense_accuracy=accuracy(dense, splits.test),
-            dense_validation=accuracy(dense, splits.validation),
+            dense_path=job.workspace.deliver(folder / "dense.onnx", "dense.onnx"),
+            shallow_path=job.workspace.deliver(collapsed.path, "shallow.onnx"),
+            dense_accuracy=accuracy(dense, job.splits.test),
+            dense_validation=accuracy(dense, job.splits.validation),
             student=student,
-            student_accuracy=accuracy(student.model, splits.test),
-            student_validation=accuracy(student.model, splits.validation),
+            student_accuracy=accuracy(student.model, job.splits.test),
+            student_validation=accuracy(student.model, job.splits.validation),
             collapsed=collapsed,
             parity=tuple(parity),
             measured=tuple(measured),
             seconds=step.seconds,
         )
         document = summarise(result)
-        write_report(document, workspace.root)
+        write_report(document, job.workspace.root)
         return document
-
-
-def targets_of(goals: list[Goal]) -> set[str]:
-    return {goal.target.name for goal in goals}

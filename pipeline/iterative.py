@@ -17,15 +17,14 @@ from rich.table import Table
 
 from pipeline import candidate
 from pipeline.candidate import Student
-from pipeline.compress import Clock, targets_of
-from pipeline.datasets import cache_folder, load_dataset
 from pipeline.dense import dense_network
 from pipeline.documents import Verdict
 from pipeline.export import export
 from pipeline.feedback import Bench, Goal, Measured
 from pipeline.finetune import accuracy
-from pipeline.job import Job, set_threads
+from pipeline.job import Job
 from pipeline.mapping import Map, load_model, map_model
+from pipeline.opening import goals_and_targets, opened
 from pipeline.procedures import Curve, Iterated, iterate
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
@@ -33,8 +32,7 @@ from pipeline.removal import bake_masks
 from pipeline.surgery import detached_copy, prune_unused
 from pipeline.tracing import trace
 from pipeline.verify import Parity
-from pipeline.workspace import Workspace, write_whole
-from profiles.target import find_target
+from pipeline.workspace import write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +73,8 @@ class IterativeDocument:
 
 def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> IterativeDocument:
     """Run the job, or what is left of it; `out` holds every stage and the document."""
-    set_threads(recipe)
-    goals = [Goal(find_target(t.name, recipe.folder), t.budget) for t in recipe.targets]
-    targets = [goal.target for goal in goals]
-    targets += [find_target(n, recipe.folder) for n in recipe.verify if n not in targets_of(goals)]
-    step = Clock(reporter)
-    with Workspace(out, resume=resume) as workspace:
-        with step("data"):
-            splits = load_dataset(
-                recipe.data.dataset,
-                cache=cache_folder(),
-                reporter=reporter,
-                folders=[recipe.folder],
-            )
-        job = Job(recipe, splits, workspace, reporter)
+    goals, targets = goals_and_targets(recipe)
+    with opened(recipe, reporter, out=out, resume=resume) as (job, step):
         with step("dense network"):
             model, folder = dense_network(job)
             dense = trace(model, job.example)
@@ -104,26 +90,26 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
         bench = Bench(
             network,
             map_,
-            workspace.scratch("bench"),
+            job.workspace.scratch("bench"),
             seed=recipe.seed,
             rounds=recipe.plan.rounds,
         )
         with step("measure"):
             measured = [candidate.measured(job, bench, collapsed.path, t) for t in targets]
         verdict, reasons = _judge(found, goals, parity, measured)
-        dense_path = workspace.deliver(folder / "dense.onnx", "dense.onnx")
-        shallow_path = workspace.deliver(collapsed.path, "shallow.onnx")
+        dense_path = job.workspace.deliver(folder / "dense.onnx", "dense.onnx")
+        shallow_path = job.workspace.deliver(collapsed.path, "shallow.onnx")
         document = IterativeDocument(
             name=recipe.name,
             model=recipe.model.spec,
-            dataset=splits.name,
+            dataset=job.splits.name,
             seed=recipe.seed,
             seconds=step.seconds,
             dense=_network(map_, found.curve.dense_test, found.curve.dense_validation, dense_path),
             shallow=_network(
                 map_model(load_model(collapsed.path)),
-                accuracy(found.model, splits.test),
-                accuracy(found.model, splits.validation),
+                accuracy(found.model, job.splits.test),
+                accuracy(found.model, job.splits.validation),
                 shallow_path,
             ),
             removed_sites=found.removed,
@@ -135,10 +121,10 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             verdict=verdict,
             reasons=reasons,
             recipe=recipe.model_dump(mode="json"),
-            report=str((workspace.root / "iterative.json").resolve()),
+            report=str((job.workspace.root / "iterative.json").resolve()),
         )
         text = TypeAdapter(IterativeDocument).dump_json(document, indent=2).decode()
-        write_whole(workspace.root / "iterative.json", text + "\n")
+        write_whole(job.workspace.root / "iterative.json", text + "\n")
         return document
 
 

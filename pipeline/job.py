@@ -6,13 +6,11 @@ pydantic, arrays npz, weights state dicts; nothing is unpickled.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
@@ -61,11 +59,6 @@ class Job:
             lambda path: write_bytes(path / "record.json", adapter.dump_json(make(), indent=2)),
         )
         return adapter.validate_json((folder / "record.json").read_bytes())
-
-
-def set_threads(recipe: Recipe) -> None:
-    """Training's threads: the recipe's, or every core this process may use."""
-    torch.set_num_threads(recipe.threads or len(os.sched_getaffinity(0)))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

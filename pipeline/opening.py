@@ -1,0 +1,62 @@
+"""How every job begins: its goals and targets, its threads, its workspace, its data."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from pipeline.datasets import cache_folder, load_dataset
+from pipeline.feedback import Goal
+from pipeline.job import Job
+from pipeline.progress import Reporter
+from pipeline.recipe import Recipe
+from pipeline.workspace import Workspace
+from profiles.target import Target, find_target
+
+
+@dataclass(slots=True)
+class Clock:
+    """Wall seconds of every step, told when it starts."""
+
+    reporter: Reporter
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        self.reporter.say(f"{step} ...")
+        started = time.monotonic()
+        yield
+        self.seconds[step] = round(time.monotonic() - started, 3)
+
+
+def goals_and_targets(recipe: Recipe) -> tuple[list[Goal], list[Target]]:
+    """The targets with a budget, and all that the result is run and measured on."""
+    goals = [Goal(find_target(t.name, recipe.folder), t.budget) for t in recipe.targets]
+    targets = [goal.target for goal in goals]
+    names = {target.name for target in targets}
+    targets += [find_target(name, recipe.folder) for name in recipe.verify if name not in names]
+    return goals, targets
+
+
+@contextmanager
+def opened(
+    recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool
+) -> Iterator[tuple[Job, Clock]]:
+    """A job with its data, alone in its workspace; training takes the recipe's threads or all."""
+    torch.set_num_threads(recipe.threads or len(os.sched_getaffinity(0)))
+    step = Clock(reporter)
+    with Workspace(out, resume=resume) as workspace:
+        with step("data"):
+            splits = load_dataset(
+                recipe.data.dataset,
+                cache=cache_folder(),
+                reporter=reporter,
+                folders=[recipe.folder],
+            )
+        yield Job(recipe, splits, workspace, reporter), step
