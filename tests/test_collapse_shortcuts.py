@@ -36,6 +36,20 @@ def test_a_pointwise_convolution_folds_through_the_mean_over_space(middle, head)
     assert [op for op in operators(done) if op in {"Conv", "Gemm", "MatMul"}] == ["Gemm"]
 
 
+@pytest.mark.parametrize("merge", ["always", [["w", "v", "u"]]])
+def test_several_pointwise_convolutions_fold_through_the_mean(merge):
+    proto = network(
+        "h = Conv (x, w, b) k = Conv (h, v) g = GlobalAveragePool (k) f = Flatten (g)"
+        "y = Gemm (f, u, c)",
+        IMAGE,
+        {"w": (20, 3, 1, 1), "b": (20,), "v": (6, 20, 1, 1), "u": (6, 4), "c": (4,)},
+    )
+
+    done = collapsed_same(proto, merge=merge)
+
+    assert [op for op in operators(done) if op in {"Conv", "Gemm", "MatMul"}] == ["Gemm"]
+
+
 def test_an_average_is_a_depthwise_convolution():
     proto = network(
         "h = AveragePool <kernel_shape=[2,2], strides=[2,2], pads=[1,0,1,0], count_include_pad=1>"

@@ -45,6 +45,8 @@ def hoist_mean(model: ir.Model, node: ir.Node) -> bool:
     nodes = []
     if any(glue_kind(reader, reader.inputs[0]) == "pool" for reader in between):
         nodes += [ir.node("GlobalAveragePool", [unit.input], name=f"{unit.name}/mean")]
+        space = [1] * unit.geometry.rank
+        nodes[0].outputs[0].shape = ir.Shape([value.shape[0], within, *space])
     read = nodes[0].outputs[0] if nodes else unit.input
     nodes += [ir.node("Flatten", [read], name=f"{unit.name}/flatten")]
     for made in nodes:
