@@ -25,6 +25,9 @@ def span_geometry(operators: Sequence[Operator], glue: Sequence[Sequence[str]]) 
     for operator in operators[: crossing[-1] + 1]:
         if operator.geometry.rank and not operator.geometry.pointwise:
             return f"{operator.node} is {operator.geometry}, not pointwise, before space is dropped"
+    convolutions = [o for o in operators[: crossing[-1] + 1] if o.geometry.rank]
+    if len(convolutions) > 1:
+        return f"{_names(convolutions)} stand before a mean, behind which one of them can go"
     if any(operator.geometry.rank for operator in operators[crossing[-1] + 1 :]):
         return f"{_names(operators)} mix a matrix and a convolution"
     return matrix(operators[0].geometry.in_channels, operators[-1].geometry.out_channels)

@@ -20,9 +20,14 @@ from pipeline.constants import ELEMENTS, sole_consumer
 from pipeline.geometry import Geometry, matrix
 from pipeline.operators import glue_kind
 
+MOVED = "/moved-mean"
+
 
 def hoist_mean(model: ir.Model, node: ir.Node) -> bool:
-    """Pointwise conv, mean over space, flatten, matrix: the mean and the flatten go first."""
+    """Pointwise conv, mean over space, flatten, matrix: the mean and the flatten go first.
+
+    One conv and no further: the next one in front may be worth more inside its own block.
+    """
     unit = unit_of(node)
     if unit is None or unit.node.op_type != "Conv" or not unit.geometry.pointwise:
         return False
@@ -43,8 +48,10 @@ def hoist_mean(model: ir.Model, node: ir.Node) -> bool:
     out, within = linear.weight.shape[:2]
     flat = Linear(matrix(within, out), linear.weight.reshape(out, within), linear.bias)
     nodes = []
+    if any((reader.name or "").endswith(MOVED) for reader in between):
+        return False
     if any(glue_kind(reader, reader.inputs[0]) == "pool" for reader in between):
-        nodes += [ir.node("GlobalAveragePool", [unit.input], name=f"{unit.name}/mean")]
+        nodes += [ir.node("GlobalAveragePool", [unit.input], name=f"{unit.name}{MOVED}")]
         space = [1] * unit.geometry.rank
         nodes[0].outputs[0].shape = ir.Shape([value.shape[0], within, *space])
     read = nodes[0].outputs[0] if nodes else unit.input
