@@ -56,12 +56,10 @@ def run(app: typer.Typer) -> None:
         code = app(standalone_mode=False)
     except Exit as e:
         code = e.exit_code
-    except Abort:
-        code = 130
     except TyperException as e:
         _complain(e.format_message())
         code = e.exit_code
-    except KeyboardInterrupt:
+    except (Abort, KeyboardInterrupt):
         _complain("interrupted; what was finished is saved (compress: go on with --resume)")
         code = 130
     except BrokenPipeError:
