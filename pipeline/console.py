@@ -24,6 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="A traceback with every error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no messages.")]
 
+INTERRUPTED = 130  # Typer makes an Exit of it in some versions and an Abort in others
 PLAIN_WIDTH = 160  # of a file or a CI log, which have no edge
 
 D = TypeVar("D")
@@ -60,8 +61,7 @@ def run(app: typer.Typer) -> None:
         _complain(e.format_message())
         code = e.exit_code
     except (Abort, KeyboardInterrupt):
-        _complain("interrupted; what was finished is saved (compress: go on with --resume)")
-        code = 130
+        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
@@ -71,6 +71,8 @@ def run(app: typer.Typer) -> None:
         code = _fail(e, 5, verbose)
     except Exception as e:  # the outermost layer: whatever is left is our own defect
         code = _fail(e, 1, verbose)
+    if code == INTERRUPTED:
+        _complain("interrupted; what was finished is saved (compress: go on with --resume)")
     sys.exit(code or 0)
 
 
