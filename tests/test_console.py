@@ -1,0 +1,34 @@
+import sys
+
+import pytest
+import typer
+
+from pipeline import console
+from runtimes.errors import InputError, NothingMeasured
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; what was finished is saved"),
+        (InputError("no such model"), 2, "shoal: no such model"),
+        (NothingMeasured("the worker died"), 5, "shoal: the worker died"),
+        (KeyError("oops"), 1, "internal error: KeyError"),
+    ],
+)
+def test_every_end_has_its_exit_code_and_one_message(raised, code, message, monkeypatch, capsys):
+    app = typer.Typer()
+
+    @app.command()
+    def verb() -> None:
+        raise raised
+
+    monkeypatch.setattr(sys, "argv", ["shoal"])
+
+    with pytest.raises(SystemExit) as ended:
+        console.run(app)
+
+    said = capsys.readouterr().err
+    assert ended.value.code == code
+    assert message in said
+    assert "Traceback" not in said
