@@ -57,18 +57,18 @@ def gate(job: Job, out: Path, reporter: Reporter) -> GateDocument:
     """Check everything, then write every file; nothing is written when something is wrong."""
     started = monotonic()
     found: list[Check] = []
-    measured: list[Measurement] = []
-    for index, candidate in enumerate(job.candidates):
+    measured: dict[str, Measurement] = {}
+    for index in range(len(job.candidates)):
         for place in range(len(job.targets)):
             one = check_on(job, index, place, reporter)
             found += one.checks
-            measured += one.measurements
+            measured |= one.measurements
         if len(job.targets) > 1:
-            found += drifts(job, candidate)
+            found += drifts(job, index)
     if job.predictions:
         found.append(_accuracy(job))
     found = checks.corrected(found, job.rule.alpha)
-    outcome = Outcome(checks.overall(found), tuple(found), tuple(measured), monotonic() - started)
+    outcome = Outcome(checks.overall(found), tuple(found), measured, monotonic() - started)
     files = {name: out / name for name in ("gate.json", *_texts(outcome))}
     document = _document(job, outcome, tuple(str(path) for path in files.values()))
     _write(out, {"gate.json": as_json(document), **_texts(outcome)})
@@ -78,7 +78,7 @@ def gate(job: Job, out: Path, reporter: Reporter) -> GateDocument:
 
 def _accuracy(job: Job) -> Check:
     baseline, candidate = (checks.read_correct(path) for path in job.predictions)
-    name = job.candidates[0].stem if job.candidates else job.predictions[1].stem
+    name = job.labels[0] if job.candidates else job.predictions[1].stem
     return checks.accuracy(
         name, baseline, candidate, margin=job.accuracy_margin, alpha=job.rule.alpha
     )
@@ -136,7 +136,7 @@ def _document(job: Job, outcome: Outcome, files: tuple[str, ...]) -> GateDocumen
                 str(one.artifact.path), one.target, one.artifact.sha256, one.median_ms,
                 one.interval_ms, len(one.rounds), one.identity,
             )
-            for one in outcome.measurements
+            for one in outcome.measurements.values()
         ),
         margin=job.rule.margin,
         alpha=job.rule.alpha,

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.bench import measure_alone
+from pipeline import bench
 from pipeline.progress import Reporter
 from profiles import checks
-from profiles.budget import parse_budget
+from profiles.budget import Budget, parse_budget
+from profiles.budget_rounds import (
+    BudgetDecision,
+    decide_budget,
+    fit_or_not,
+    measure_against,
+    within,
+)
 from profiles.checks import Check
 from profiles.fitness import judge
-from profiles.gate import FAIL, INCONCLUSIVE, PAIRED, Rule, compare
+from profiles.gate import FAIL, INCONCLUSIVE, PAIRED, Decision, Rule, compare, decided
 from profiles.inspection import outputs_of
 from profiles.measurement import Measurement
 from profiles.store import Baseline, Store, registry_folder
@@ -60,39 +67,80 @@ class Job:
         if not self.baselines and not self.budgets and not self.predictions:
             raise InputError("nothing to check: give --baseline, --budget or --predictions")
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each candidate is called: its stem, or its path where two have one stem."""
+        stems = [path.stem for path in self.candidates]
+        return tuple(
+            stem if stems.count(stem) == 1 else str(path.with_suffix(""))
+            for stem, path in zip(stems, self.candidates, strict=True)
+        )
+
+    def budget(self, place: int) -> Budget | None:
+        return parse_budget(self.budgets[place]) if self.budgets else None
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The checks, and the measurements behind them."""
+    """The checks, and the measurements behind them by a name that no other one has."""
 
     checks: tuple[Check, ...]
-    measurements: tuple[Measurement, ...]
+    measurements: Mapping[str, Measurement]
 
 
 def check_on(job: Job, index: int, place: int, reporter: Reporter) -> Found:
     """Candidate number `index` on target number `place`."""
-    if job.baselines and not job.absolute:
-        found = _beside_baseline(job, index, place, reporter)
+    if job.baselines and job.absolute:
+        found, measured = _against_stored(job, index, place, reporter)
+    elif job.baselines:
+        found, measured = _beside_baseline(job, index, place, reporter)
     else:
-        found = _alone(job, index, place, reporter)
-    if not job.budgets:
-        return found
-    reference, candidate = found.measurements[0], found.measurements[-1]
-    limit_ms = parse_budget(job.budgets[place]).limit_ms(reference.median_ms)
-    inside = checks.budget(candidate, limit_ms, job.rule.alpha, judge([candidate]).fit)
-    return Found((*found.checks, inside), found.measurements)
+        found, measured = _alone(job, index, place, reporter)
+    label, target = job.labels[index], job.targets[place].name
+    names = (f"{label} on {target}, baseline", f"{label} on {target}")
+    return Found(
+        tuple(replace(check, model=label) for check in found),
+        dict(zip(names[2 - len(measured) :], measured, strict=True)),
+    )
 
 
-def _beside_baseline(job: Job, index: int, place: int, reporter: Reporter) -> Found:
+def _enough(job: Job, place: int) -> Callable[[Decision, Measurement, Measurement], bool]:
+    """Look again while a question is open, or a FAIL not yet sure among so many comparisons."""
+    budget = job.budget(place)
+    comparisons = len(job.candidates) * len(job.targets)
+
+    def enough(decision: Decision, baseline: Measurement, candidate: Measurement) -> bool:
+        if not decided(decision, baseline, candidate):
+            return False
+        if decision.verdict == FAIL and decision.p_value > job.rule.alpha / comparisons:
+            return False
+        if budget is None:
+            return True
+        inside = decide_budget(candidate, budget, job.rule, reference=baseline, across=job.across)
+        return _settled(inside, job.rule, comparisons)
+
+    return enough
+
+
+def _settled(decision: BudgetDecision, rule: Rule, comparisons: int) -> bool:
+    if decision.verdict == FAIL and decision.p_value is not None:
+        return decision.p_value <= rule.alpha / comparisons
+    return decision.verdict != INCONCLUSIVE
+
+
+def _beside_baseline(
+    job: Job, index: int, place: int, reporter: Reporter
+) -> tuple[list[Check], list[Measurement]]:
     target, candidate = job.targets[place], job.candidates[index]
-    baseline = baseline_file(job.baselines[index], target)
+    baseline, budget = baseline_file(job.baselines[index], target), job.budget(place)
     runs = []
     for seed in (job.seed, job.seed + ANOTHER_SEED):
         with reporter.task(f"{candidate.name} on {target.name}", job.rule.looks[-1]) as step:
             runs.append(
                 compare(
                     target, baseline, candidate, rule=job.rule, seed=seed, sampling=PAIRED,
-                    across=job.across, on_round=lambda _done, step=step: step(1), say=reporter.say,
+                    across=job.across, enough=_enough(job, place),
+                    on_round=lambda _done, step=step: step(1), say=reporter.say,
                 )
             )  # fmt: skip
         if runs[-1].decision.verdict != FAIL or not job.confirm:
@@ -102,7 +150,13 @@ def _beside_baseline(job: Job, index: int, place: int, reporter: Reporter) -> Fo
     if len(runs) == 2:
         check = _confirmed(check, checks.latency(runs[0]))
     check = replace(check, reason=check.reason + _tripwire(target, job.rule.margin))
-    return Found((check,), (last.baseline, last.candidate))
+    found = [check]
+    if budget is not None:
+        inside = decide_budget(
+            last.candidate, budget, job.rule, reference=last.baseline, across=job.across
+        )
+        found.append(checks.budget(last.candidate, fit_or_not(inside, last.fitness)))
+    return found, [last.baseline, last.candidate]
 
 
 def _tripwire(target: Target, margin: float) -> str:
@@ -130,17 +184,44 @@ def _confirmed(second: Check, first: Check) -> Check:
     )
 
 
-def _alone(job: Job, index: int, place: int, reporter: Reporter) -> Found:
-    target, candidate = job.targets[place], job.candidates[index]
-    rounds = job.rule.looks[-1]
-    stored = _stored(job.baselines[index], target) if job.baselines else None
-    measured = measure_alone(target, candidate, reporter, rounds=rounds, seed=job.seed)
-    if stored is None:
-        return Found((), (measured,))
-    check = checks.against_stored(
-        measured, stored.measurement, margin=job.rule.margin, alpha=job.rule.alpha
+def _alone(
+    job: Job, index: int, place: int, reporter: Reporter
+) -> tuple[list[Check], list[Measurement]]:
+    """No baseline: rounds until the budget is decided."""
+    target, candidate, budget = job.targets[place], job.candidates[index], job.budget(place)
+    if budget is None:
+        return [], []
+    with reporter.task(f"{candidate.name} on {target.name}", job.rule.looks[-1]) as step:
+        done = measure_against(
+            target, [candidate], budget, rule=job.rule, sampling=bench.ALONE, seed=job.seed,
+            on_round=lambda _done: step(1), say=reporter.say,
+        )  # fmt: skip
+    (measured,) = done.measurements
+    return [checks.budget(measured, done.decision)], [measured]
+
+
+def _against_stored(
+    job: Job, index: int, place: int, reporter: Reporter
+) -> tuple[list[Check], list[Measurement]]:
+    """One look after all the rounds: the two measurements share nothing that would cancel."""
+    target, candidate, budget = job.targets[place], job.candidates[index], job.budget(place)
+    stored = _stored(job.baselines[index], target).measurement
+    rule = replace(job.rule, looks=job.rule.looks[-1:])
+    measured = bench.measure_alone(
+        target, candidate, reporter, rounds=rule.looks[-1], seed=job.seed
     )
-    return Found((check,), (stored.measurement, measured))
+    found = [checks.against_stored(measured, stored, margin=rule.margin, alpha=rule.alpha)]
+    if budget is not None:
+        if budget.ratio is None:
+            inside = decide_budget(measured, budget, rule, reference=measured)
+        else:
+            inside = within(
+                checks.unpaired_ratio(measured, stored, rule.alpha), budget.ratio,
+                "x of the stored baseline", rounds=min(len(measured.rounds), len(stored.rounds)),
+                alpha=rule.alpha / 2,
+            )  # fmt: skip
+        found.append(checks.budget(measured, fit_or_not(inside, judge([measured]))))
+    return found, [stored, measured]
 
 
 def baseline_file(given: str, target: Target) -> Path:
@@ -159,12 +240,13 @@ def _stored(name: str, target: Target) -> Baseline:
         store.close()
 
 
-def drifts(job: Job, candidate: Path) -> list[Check]:
+def drifts(job: Job, index: int) -> list[Check]:
     """Every further target's outputs against the first's, on the same inputs."""
+    candidate = job.candidates[index]
     outputs = [outputs_of(target, candidate, seed=job.seed) for target in job.targets]
     return [
         checks.drift(
-            candidate.stem,
+            job.labels[index],
             (job.targets[0].name, target.name),
             (outputs[0], output),
             limit=job.drift_limit,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -10,10 +10,10 @@ from rich.table import Table
 from pipeline.bench import measure_alone
 from pipeline.progress import Reporter
 from profiles.fitness import judge
-from profiles.measurement import read_measurement
+from profiles.measurement import Measurement, read_measurement
 from profiles.store import Store, registry_folder
 from profiles.target import Target
-from runtimes.errors import NothingMeasured
+from runtimes.errors import InputError, NothingMeasured
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def promote(
 ) -> PromoteDocument:
     """`samples` is a record that `shoal bench --samples` wrote; without it, measure now."""
     if samples is not None:
-        measured = read_measurement(samples)
+        measured = _from_samples(samples, model, target)
     else:
         measured = measure_alone(target, model, reporter, rounds=rounds)
     fitness = judge([measured])
@@ -63,6 +63,17 @@ def promote(
         promoted_at=baseline.promoted_at,
         registry=str(store.folder),
     )
+
+
+def _from_samples(samples: Path, model: Path, target: Target) -> Measurement:
+    """The record, with the artifact where it is now; its hash tells whether it is the same."""
+    measured = read_measurement(samples)
+    if measured.target != target.name:
+        raise InputError(
+            f"{samples} was measured on {measured.target}, not on {target.name}: "
+            f"give --target {measured.target}"
+        )
+    return replace(measured, artifact=replace(measured.artifact, path=model))
 
 
 def show_promote(document: PromoteDocument) -> Table:

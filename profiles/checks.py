@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from profiles.budget_rounds import BudgetDecision
+from profiles.fitness import judge
 from profiles.gate import FAIL, INCONCLUSIVE, PASS, UNFIT, Comparison, holm
 from profiles.measurement import Measurement
-from profiles.statistics import binomial_below, fewest_rounds, quantile_interval
+from profiles.statistics import Estimate, binomial_below, quantile_interval
 from runtimes.errors import InputError
 
 WORST_FIRST = (FAIL, UNFIT, INCONCLUSIVE, PASS)
@@ -69,43 +71,40 @@ def latency(done: Comparison) -> Check:
 
 
 def corrected(checks: Sequence[Check], alpha: float) -> list[Check]:
-    """Holm over all latency checks: a FAIL that does not survive the number of tests is none."""
-    tested = [check for check in checks if check.p_value is not None and check.verdict != UNFIT]
-    survivors = holm([check.p_value or 0.0 for check in tested], alpha)
-    fallen = {
-        check.name
-        for check, survives in zip(tested, survivors, strict=True)
-        if check.verdict == FAIL and not survives
-    }
-    reason = f"slower, but not surely so among {len(tested)} comparisons (Holm at {alpha:g})"
-    return [
-        replace(check, verdict=INCONCLUSIVE, reason=reason) if check.name in fallen else check
-        for check in checks
-    ]
+    """Holm over the checks of each kind: a FAIL that their number may explain is none."""
+    found = list(checks)
+    for kind in dict.fromkeys(check.kind for check in checks):
+        tested = [
+            index
+            for index, check in enumerate(checks)
+            if check.kind == kind and check.p_value is not None and check.verdict != UNFIT
+        ]
+        survivors = holm([checks[index].p_value or 0.0 for index in tested], alpha)
+        reason = (
+            f"not sure enough to be one FAIL among {len(tested)} {kind} checks (Holm, {alpha:g})"
+        )
+        for index, survives in zip(tested, survivors, strict=True):
+            if checks[index].verdict == FAIL and not survives:
+                told = f"{checks[index].reason}, but {reason}"
+                found[index] = replace(checks[index], verdict=INCONCLUSIVE, reason=told)
+    return found
 
 
-def budget(measured: Measurement, limit_ms: float, alpha: float, fit: bool = True) -> Check:
-    """PASS only when the upper bound of the median over rounds is inside the budget."""
-    medians = measured.round_medians_ms()
-    bounds = quantile_interval(medians, 0.5, 1 - 2 * alpha)
-    needed = fewest_rounds(alpha)
-    slack = 1 - bounds.value / limit_ms
-    if not fit:
-        verdict, reason = UNFIT, "the target was not fit to be measured"
-    elif len(medians) < needed:
-        verdict = INCONCLUSIVE
-        reason = f"{len(medians)} rounds cannot decide at alpha {alpha:g}: {needed} are needed"
-    elif bounds.hi <= limit_ms:
-        verdict, reason = PASS, f"inside the budget with {slack:.1%} to spare"
-    elif bounds.lo > limit_ms:
-        verdict, reason = FAIL, f"over the budget by {-slack:.1%}"
-    else:
-        verdict, reason = INCONCLUSIVE, "the interval spans the budget"
-    decided = len(medians) >= needed
+def budget(measured: Measurement, decision: BudgetDecision) -> Check:
+    """The budget's decision as a check."""
+    low, high = decision.value.lo, decision.value.hi
     return Check(
-        "budget", measured.artifact.path.stem, measured.target, verdict, reason, bounds.value,
-        limit_ms, "ms", (bounds.lo, bounds.hi) if decided else (None, None),
-    )  # fmt: skip
+        kind="budget",
+        model=measured.artifact.path.stem,
+        target=measured.target,
+        verdict=decision.verdict,
+        reason=decision.reason,
+        value=decision.value.value,
+        limit=decision.limit,
+        unit=decision.unit,
+        interval=(low, high) if low > 0 and high < np.inf else (None, None),
+        p_value=decision.p_value,
+    )
 
 
 def accuracy(
@@ -211,24 +210,38 @@ def against_stored(
 
     Nothing cancels here, so the two medians' intervals, each at half the level, must be apart.
     """
-    apart = (*measured.fingerprint.difference(stored.fingerprint), *measured.differences(stored))
-    if apart:
+    foreign = (*measured.fingerprint.difference(stored.fingerprint), *measured.differences(stored))
+    if foreign:
         raise InputError(
-            f"the stored baseline is no yardstick here, it differs in {'; '.join(apart)}: "
+            f"the stored baseline is no yardstick here, it differs in {'; '.join(foreign)}: "
             "leave out --absolute and the baseline is measured again beside the candidate"
         )
-    mine = quantile_interval(measured.round_medians_ms(), 0.5, 1 - alpha)
-    theirs = quantile_interval(stored.round_medians_ms(), 0.5, 1 - alpha)
-    low, high = mine.lo / theirs.hi, mine.hi / theirs.lo if theirs.lo > 0 else np.inf
+    apart = unpaired_ratio(measured, stored, alpha)
+    low, high = apart.lo, apart.hi
     if low > 1 + margin:
         verdict, reason = FAIL, f"slower than the stored baseline by more than {margin:.1%}"
     elif high <= 1 + margin:
         verdict, reason = PASS, f"not slower than the stored baseline by more than {margin:.1%}"
     else:
         verdict, reason = INCONCLUSIVE, "the intervals of the two measurements overlap"
+    fitness = judge([measured])
+    if not fitness.fit:
+        verdict, reason = UNFIT, f"{fitness.reasons[0]} (it would have been {verdict})"
     decided = low > 0 and high < np.inf
     return Check(
         "latency", measured.artifact.path.stem, measured.target, verdict, reason,
-        mine.value / theirs.value, 1 + margin, "x of the stored baseline",
+        apart.value, 1 + margin, "x of the stored baseline",
         (low, high) if decided else (None, None),
     )  # fmt: skip
+
+
+def unpaired_ratio(measured: Measurement, stored: Measurement, alpha: float) -> Estimate:
+    """Of the medians of two separate measurements; its ends are one-sided bounds at level alpha."""
+    mine = quantile_interval(measured.round_medians_ms(), 0.5, 1 - alpha)
+    theirs = quantile_interval(stored.round_medians_ms(), 0.5, 1 - alpha)
+    return Estimate(
+        mine.value / theirs.value,
+        mine.lo / theirs.hi,
+        mine.hi / theirs.lo if theirs.lo > 0 else np.inf,
+        1 - 2 * alpha,
+    )

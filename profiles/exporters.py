@@ -7,7 +7,7 @@ JUnit, because a red test that says "we do not know" teaches people to ignore re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean, quantiles, stdev
 from xml.etree import ElementTree
@@ -26,7 +26,7 @@ class Outcome:
 
     verdict: str
     checks: tuple[Check, ...]
-    measurements: tuple[Measurement, ...]
+    measurements: Mapping[str, Measurement]  # by a name that no other one has
     seconds: float
 
 
@@ -85,41 +85,41 @@ def github_annotations(outcome: Outcome) -> str:
     return "\n".join(lines) + "\n"
 
 
-def github_action_benchmark(measurements: Sequence[Measurement]) -> str:
+def github_action_benchmark(measurements: Mapping[str, Measurement]) -> str:
     """The `customSmallerIsBetter` tool of github-action-benchmark."""
     return _json(
         [
             {
-                "name": _label(one),
+                "name": name,
                 "unit": "ms",
                 "value": one.median_ms,
                 "range": "[{:.6g}, {:.6g}]".format(*one.interval_ms),
-                "extra": "\n".join(f"{name}: {value}" for name, value in one.identity.items()),
+                "extra": "\n".join(f"{key}: {value}" for key, value in one.identity.items()),
             }
-            for one in measurements
+            for name, one in measurements.items()
         ]
     )
 
 
-def bencher(measurements: Sequence[Measurement]) -> str:
+def bencher(measurements: Mapping[str, Measurement]) -> str:
     """Bencher Metric Format; its built-in `latency` measure is in nanoseconds."""
     return _json(
         {
-            _label(one): {
+            name: {
                 "latency": {
                     "value": one.median_ms * 1e6,
                     "lower_value": one.interval_ms[0] * 1e6,
                     "upper_value": one.interval_ms[1] * 1e6,
                 }
             }
-            for one in measurements
+            for name, one in measurements.items()
         }
     )
 
 
-def pytest_benchmark(measurements: Sequence[Measurement], datetime_utc: str) -> str:
+def pytest_benchmark(measurements: Mapping[str, Measurement], datetime_utc: str) -> str:
     """The JSON that `pytest-benchmark compare` reads; seconds, one datum per round."""
-    facts = measurements[0].fingerprint.facts if measurements else {}
+    facts = next(iter(measurements.values())).fingerprint.facts
     return _json(
         {
             "machine_info": {
@@ -132,20 +132,20 @@ def pytest_benchmark(measurements: Sequence[Measurement], datetime_utc: str) -> 
                 "cpu": {"brand_raw": facts.get("cpu_model"), "count": facts.get("cores")},
             },
             "commit_info": {"id": "unknown", "dirty": False},
-            "benchmarks": [_pytest_benchmark(one) for one in measurements],
+            "benchmarks": [_pytest_benchmark(name, one) for name, one in measurements.items()],
             "datetime": datetime_utc,
             "version": "5.1.0",
         }
     )
 
 
-def _pytest_benchmark(one: Measurement) -> Mapping[str, object]:
+def _pytest_benchmark(name: str, one: Measurement) -> Mapping[str, object]:
     seconds = [value / 1e3 for value in one.round_medians_ms()]
     low, _, high = quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
     return {
         "group": one.target,
-        "name": _label(one),
-        "fullname": f"shoal::{_label(one)}",
+        "name": name,
+        "fullname": f"shoal::{name}",
         "params": None,
         "param": None,
         "extra_info": dict(one.identity),
@@ -178,10 +178,6 @@ def figures(check: Check) -> str:
     low, high = check.interval
     between = "" if low is None or high is None else f" [{low:.4g}, {high:.4g}]"
     return f"{check.value:.4g} {check.unit}{between}, limit {check.limit:.4g}"
-
-
-def _label(one: Measurement) -> str:
-    return f"{one.artifact.path.stem} on {one.target}"
 
 
 def _cell(text: str) -> str:

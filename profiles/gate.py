@@ -114,6 +114,11 @@ def decide(logs: Sequence[float], rule: Rule) -> Decision:
     return Decision(verdict, reason, estimate, p_value)
 
 
+def decided(decision: Decision, _baseline: Measurement, _candidate: Measurement) -> bool:
+    """Whether a look may be the last: by default when it has a verdict."""
+    return decision.verdict != INCONCLUSIVE
+
+
 def compare(
     target: Target,
     baseline: Path,
@@ -123,11 +128,12 @@ def compare(
     seed: int = 0,
     sampling: Sampling = PAIRED,
     across: Sequence[str] = (),
+    enough: Callable[[Decision, Measurement, Measurement], bool] = decided,
     on_round: Callable[[int], None] = lambda _done: None,
     say: Callable[[str], None] = lambda _message: None,
     start: StartWorker = start_worker,
 ) -> Comparison:
-    """Rounds until a look decides or the last one has been taken."""
+    """Rounds until a look decides enough or the last one has been taken."""
     trial = Trial(target, (baseline, candidate), seed=seed, sampling=sampling, start=start)
     with lease(target, f"comparing {baseline.name} and {candidate.name}", say=say):
         while True:
@@ -138,7 +144,7 @@ def compare(
             if trial.done not in rule.looks:
                 continue
             decision = decide(log_ratios(second, first, across), rule)
-            if decision.verdict != INCONCLUSIVE or trial.done >= rule.looks[-1]:
+            if enough(decision, first, second) or trial.done >= rule.looks[-1]:
                 return judged(first, second, decision, rule)
 
 

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from profiles.measurement import Measurement, measurement_from
-from runtimes.errors import InputError
-from runtimes.onnx_file import sha256
+from runtimes.errors import InputError, NothingMeasured
+from runtimes.onnx_file import content_sha256, read_declared
 
 ENVIRONMENT = "SHOAL_REGISTRY"
 BUSY_S = 30.0
+MODEL = "model.onnx"
 MIGRATIONS = (
     """
     CREATE TABLE measurements (
@@ -185,31 +186,64 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        self.connection.execute("BEGIN IMMEDIATE")
         try:
+            self.connection.execute("BEGIN IMMEDIATE")
             yield self.connection
+            self.connection.execute("COMMIT")
+        except sqlite3.Error as e:
+            self._roll_back()
+            raise NothingMeasured(
+                f"the registry {self.folder} could not be written ({e}): nothing was kept"
+            ) from e
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            self._roll_back()
             raise
-        self.connection.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:  # a full disk has ended it already
+            self.connection.execute("ROLLBACK")
 
     def _artifact_path(self, digest: str) -> Path:
-        return self.folder / "artifacts" / f"{digest}.onnx"
+        """A file, or in a folder of its own with the weights that it keeps beside it."""
+        folder = self.folder / "artifacts" / digest
+        return folder / MODEL if folder.is_dir() else folder.with_name(f"{digest}.onnx")
 
     def _keep_artifact(self, measurement: Measurement) -> Path:
         """A copy by content, whole or not at all."""
-        kept = self._artifact_path(measurement.artifact.sha256)
-        kept.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            copy = Path(folder) / "copy.onnx"
-            shutil.copyfile(measurement.artifact.path, copy)
-            if sha256(copy) != measurement.artifact.sha256:
-                raise InputError(
-                    f"{measurement.artifact.path} has changed since it was measured: measure it "
-                    "again and promote that"
-                )
-            copy.replace(kept)
-        return kept
+        source, digest = measurement.artifact.path, measurement.artifact.sha256
+        artifacts = self.folder / "artifacts"
+        try:
+            artifacts.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=artifacts) as folder:
+                copy = Path(folder) / digest
+                weights = copy_whole(source, copy)
+                if content_sha256(copy / MODEL, weights) != digest:
+                    raise InputError(
+                        f"{source} has changed since it was measured: measure it again and "
+                        "promote that"
+                    )
+                if not weights:
+                    (copy / MODEL).replace(artifacts / f"{digest}.onnx")
+                elif not (artifacts / digest).is_dir():
+                    copy.replace(artifacts / digest)
+        except OSError as e:
+            raise NothingMeasured(
+                f"{source} could not be copied to the registry {self.folder} ({e.strerror}): "
+                "nothing was promoted"
+            ) from e
+        return self._artifact_path(digest)
+
+
+def copy_whole(source: Path, folder: Path) -> tuple[str, ...]:
+    """Copy the file as MODEL and its weights under their own names, which are returned."""
+    weights = read_declared(source).external
+    for name, place in ((source.name, MODEL), *((name, name) for name in weights)):
+        into = (folder / place).resolve()
+        if not into.is_relative_to(folder.resolve()):
+            raise InputError(f"{source} keeps weights in {name}, outside of its own folder")
+        into.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.parent / name, into)
+    return weights
 
 
 def _now() -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 import runtimes
 from runtimes.errors import InputError, RuntimeUnavailable
-from runtimes.onnx_file import Port, read_declared, sha256
+from runtimes.onnx_file import Port, content_sha256, read_declared
 
 NOT_RUNTIMES = frozenset({
     "base", "errors", "inputs", "onnx_file", "engine_cache", "trt_inspection",
@@ -42,16 +42,17 @@ class Artifact:
     """One file that a runtime can load, and where it came from."""
 
     path: Path
-    sha256: str
+    sha256: str  # of the file and of the weights that it keeps beside it
     precision: str
     batch: int
     parent: str | None = None  # sha256 of the artifact it was made from
 
     @classmethod
     def of(cls, path: Path, *, batch: int, parent: str | None = None) -> Artifact:
-        """Read and hash the file; a broken one is refused."""
-        precision = read_declared(path).precision
-        return cls(path, sha256(path), precision, batch, parent)
+        """Read and hash the file, weights beside it included; a broken one is refused."""
+        declared = read_declared(path)
+        digest = content_sha256(path, declared.external)
+        return cls(path, digest, declared.precision, batch, parent)
 
 
 @dataclass(frozen=True, slots=True)

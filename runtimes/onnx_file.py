@@ -91,6 +91,15 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def content_sha256(path: Path, external: tuple[str, ...]) -> str:
+    """SHA-256 of what is computed: the file's own, or of the list of it and its weights' files."""
+    own = sha256(path)
+    if not external:
+        return own
+    listed = [own, *(f"{sha256(path.parent / name)}  {name}" for name in external)]
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+
+
 def one_node_model() -> bytes:
     """y = Relu(x) with x of shape (1, 4): the smallest proof that a provider runs."""
     dims = b"".join(_tagged(1, _number(1, size)) for size in (1, 4))

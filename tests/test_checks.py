@@ -17,22 +17,6 @@ def latency(verdict, p_value, model="m"):
     return Check("latency", model, "t", verdict, "", 1.0, 1.02, "x", (0.9, 1.1), p_value)
 
 
-@pytest.mark.parametrize(("limit_ms", "verdict"), [(10.5, PASS), (0.5, FAIL), (5.0, INCONCLUSIVE)])
-def test_the_budget_is_met_by_the_upper_bound_only(limit_ms, verdict):
-    assert checks.budget(measurement(), limit_ms, alpha=0.01).verdict == verdict
-
-
-def test_too_few_rounds_cannot_meet_a_budget():
-    check = checks.budget(measurement(rounds=6), 100.0, alpha=0.01)
-
-    assert check.verdict == INCONCLUSIVE
-    assert "7 are needed" in check.reason
-
-
-def test_a_budget_is_not_met_on_an_unfit_target():
-    assert checks.budget(measurement(), 100.0, alpha=0.01, fit=False).verdict == UNFIT
-
-
 def right(n, wrong):
     return np.arange(n) >= wrong
 
@@ -126,7 +110,27 @@ def test_a_fail_that_does_not_survive_the_number_of_tests_is_none():
 
     assert alone[0].verdict == FAIL
     assert among[0].verdict == INCONCLUSIVE
-    assert "10 comparisons" in among[0].reason
+    assert "among 10 latency checks" in among[0].reason
+
+
+def test_two_models_of_one_name_fall_or_stand_each_alone():
+    same_name = [latency(FAIL, 0.004), latency(FAIL, 0.009), latency(PASS, 0.9)]
+
+    assert [check.verdict for check in checks.corrected(same_name, 0.01)] == [
+        INCONCLUSIVE, INCONCLUSIVE, PASS,
+    ]  # fmt: skip
+    assert [check.verdict for check in checks.corrected(same_name[:2], 0.01)] == [FAIL, FAIL]
+    surest = [replace(same_name[0], p_value=0.001), same_name[1], same_name[2]]
+    assert [check.verdict for check in checks.corrected(surest, 0.01)] == [
+        FAIL, INCONCLUSIVE, PASS,
+    ]  # fmt: skip
+
+
+def test_the_kinds_of_check_are_families_of_their_own():
+    one = latency(FAIL, 0.004)
+    budgets = [replace(one, kind="budget", p_value=0.9, verdict=PASS)] * 9
+
+    assert checks.corrected([one, *budgets], 0.01)[0].verdict == FAIL
 
 
 def test_the_worst_verdict_counts():
@@ -143,6 +147,15 @@ def test_a_stored_baseline_compares_by_intervals_that_are_apart(scale, verdict):
     )
 
     assert check.verdict == verdict
+
+
+def test_an_unfit_host_has_no_verdict_against_a_stored_baseline():
+    disturbed = measurement("b.onnx", 30.0, disturbed=30)
+
+    check = checks.against_stored(disturbed, measurement(), margin=0.02, alpha=0.01)
+
+    assert check.verdict == UNFIT
+    assert "would have been FAIL" in check.reason
 
 
 def test_a_stored_baseline_of_another_host_is_refused():

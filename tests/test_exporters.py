@@ -14,7 +14,8 @@ CHECKS = (
     Check("latency", "vgg", "x86-cpu", "INCONCLUSIVE", "spans", 1.02, 1.02, "x", (None, None)),
     Check("latency", "vgg", "board", "UNFIT", "throttled", 1.02, 1.02, "x", (None, None)),
 )
-OUTCOME = Outcome("FAIL", CHECKS, (measurement(), measurement("b.onnx", 1.1)), 12.5)
+MEASURED = {"a on x86-cpu": measurement(), "b on x86-cpu": measurement("b.onnx", 1.1)}
+OUTCOME = Outcome("FAIL", CHECKS, MEASURED, 12.5)
 
 
 def test_junit_counts_and_tells_skipped_from_failed():

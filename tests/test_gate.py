@@ -79,6 +79,22 @@ def test_a_faster_network_passes_with_its_budget_and_its_accuracy(shoal, network
     assert code == 0
     assert [check["verdict"] for check in document["checks"]] == ["PASS"] * 3
     assert [check["kind"] for check in document["checks"]] == ["latency", "budget", "accuracy"]
+    assert document["checks"][1]["limit"] == 0.9  # judged in pairs, as the ratio it is
+
+
+def test_predictions_alone_are_a_gate_without_measuring(shoal, networks, tmp_path):
+    right, wrong = tmp_path / "right.npy", tmp_path / "wrong.npy"
+    np.save(right, np.ones(5000))
+    np.save(wrong, np.zeros(5000))
+
+    code, document, _ = shoal(
+        "gate", "--candidate", networks[0], "--predictions", right, "--predictions", wrong,
+        "--out", tmp_path / "gate", "--json",
+    )  # fmt: skip
+
+    assert code == 3
+    assert [check["kind"] for check in document["checks"]] == ["accuracy"]
+    assert document["measured"] == []
 
 
 def test_github_gets_annotations_and_a_step_summary(shoal, networks, tmp_path, monkeypatch):
@@ -146,6 +162,46 @@ def test_a_promoted_baseline_is_measured_again_by_its_name(shoal, networks, tmp_
 
     assert code == 0
     assert [one["rounds"] for one in document["measured"]] == [10, 10]
+
+
+def test_what_bench_measured_is_promoted_from_another_folder(
+    shoal, networks, tmp_path, monkeypatch
+):
+    samples = tmp_path / "samples.json"
+    monkeypatch.chdir(tmp_path)
+    shoal("bench", "small.onnx", "--rounds", 2, "--samples", samples, "--json")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    moved, document, _ = shoal("promote", networks[0], "--samples", samples, "--json")
+    other, _, changed = shoal("promote", networks[1], "--samples", samples, "--json")
+    wrong, _, said = shoal(
+        "promote", networks[0], "--samples", samples, "--target", "x86-openvino", "--json"
+    )
+
+    assert (moved, document["name"]) == (0, "small")
+    assert (other, wrong) == (2, 2)
+    assert "has changed since it was measured" in changed
+    assert "give --target x86-cpu" in said
+
+
+def test_two_models_of_one_name_stay_apart_in_every_file(shoal, networks, tmp_path):
+    for folder, network in zip(("a", "b"), networks, strict=True):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "net.onnx").write_bytes(network.read_bytes())
+    one, other = tmp_path / "a" / "net.onnx", tmp_path / "b" / "net.onnx"
+
+    code, document, _ = shoal(
+        "gate", "--baseline", one, "--candidate", one, "--baseline", one, "--candidate", other,
+        "--rounds", 12, "--no-confirm", "--out", tmp_path / "gate", "--json",
+    )  # fmt: skip
+
+    assert code == 3
+    assert [check["model"] for check in document["checks"]] == [
+        str(tmp_path / "a" / "net"), str(tmp_path / "b" / "net"),
+    ]  # fmt: skip
+    assert document["checks"][1]["verdict"] == "FAIL"
+    assert len(json.loads((tmp_path / "gate" / "bencher.json").read_text())) == 4
 
 
 def test_an_absolute_gate_measures_the_candidate_alone(shoal, networks, tmp_path):

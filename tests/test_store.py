@@ -2,15 +2,20 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
+from small_networks import reference
 from test_measurement import measurement
 
 from profiles.store import MIGRATIONS, Store, registry_folder
-from runtimes.errors import InputError
+from runtimes.base import Artifact
+from runtimes.errors import InputError, NothingMeasured
 from runtimes.onnx_file import sha256
 
 
@@ -52,12 +57,92 @@ def test_an_unknown_baseline_lists_those_that_there_are(store, measured):
         store.baseline("vgg", "x86-cpu")
 
 
-def test_an_artifact_that_changed_since_is_not_promoted(store, measured):
-    measured.artifact.path.write_bytes(b"something else")
+def test_an_artifact_that_changed_since_is_not_promoted(store, measured, make_network):
+    make_network(measured.artifact.path.name, convolutions=3)
 
     with pytest.raises(InputError, match="has changed since"):
         store.promote("resnet", measured)
     assert store.names() == []
+
+
+@pytest.fixture
+def large(make_network, tmp_path):
+    """A measured network that keeps its weights in a folder beside it."""
+    (tmp_path / "large" / "weights").mkdir(parents=True)
+    path = tmp_path / "large" / "large.onnx"
+    onnx.save(
+        onnx.load(make_network()), path,
+        save_as_external_data=True, location="weights/w.bin", size_threshold=0,
+    )  # fmt: skip
+    return replace(measurement(), artifact=Artifact.of(path, batch=1))
+
+
+def test_a_network_with_weights_beside_it_is_promoted_whole(store, large):
+    store.promote("large", large)
+    for file in large.artifact.path.parent.rglob("*.*"):
+        file.unlink()
+
+    kept = store.baseline("large", "x86-cpu").artifact
+
+    assert Artifact.of(kept, batch=1).sha256 == large.artifact.sha256
+    assert reference(kept)["pooled"].shape == (1, 8, 1, 1)
+
+
+def test_other_weights_beside_the_same_file_are_another_artifact(store, large):
+    weights = large.artifact.path.parent / "weights" / "w.bin"
+    weights.write_bytes(bytes(len(weights.read_bytes())))
+
+    assert Artifact.of(large.artifact.path, batch=1).sha256 != large.artifact.sha256
+    with pytest.raises(InputError, match="has changed since"):
+        store.promote("large", large)
+
+
+def test_weights_outside_of_the_networks_folder_are_not_copied(store, large, tmp_path):
+    path = large.artifact.path
+    (tmp_path / "secret.bin").write_bytes((path.parent / "weights" / "w.bin").read_bytes())
+    path.write_bytes(path.read_bytes().replace(b"weights/w.bin", b"../secret.bin"))
+
+    with pytest.raises(InputError, match="outside of its own folder"):
+        store.promote("large", replace(large, artifact=Artifact.of(path, batch=1)))
+    assert [one.name for one in store.folder.rglob("*.bin")] == []
+
+
+def test_a_full_disk_keeps_neither_the_row_nor_the_artifact(tmp_path, make_network):
+    """The kernel refuses to let any file grow past the size that the registry has."""
+    script = (
+        "import resource, signal, sys\n"
+        "from dataclasses import replace\n"
+        "from pathlib import Path\n"
+        "from test_measurement import measurement\n"
+        "from profiles.store import Store\n"
+        "from runtimes.base import Artifact\n"
+        "from runtimes.errors import NothingMeasured\n"
+        "artifact = Artifact.of(Path(sys.argv[2]), batch=1)\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
+        "try:\n"
+        "    store.promote('net', replace(measurement(), artifact=artifact))\n"
+        "except NothingMeasured as e:\n"
+        "    print(e)\n"
+    )
+    network = make_network()
+
+    def promote_with(limit_bytes):
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", script, tmp_path / "registry", network, str(limit_bytes)],
+            capture_output=True, text=True, cwd=Path(__file__).parent, check=False,
+            env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+        )  # fmt: skip
+        return done.stdout
+
+    copy_fails, row_fails = promote_with(1024), promote_with(network.stat().st_size)
+
+    store = Store(tmp_path / "registry")
+    assert "could not be copied to the registry" in copy_fails
+    assert "could not be written" in row_fails
+    assert (store.count(), store.names()) == (0, [])
+    store.close()
 
 
 def test_version_one_is_migrated_with_its_rows(tmp_path):
@@ -132,7 +217,7 @@ def test_a_writer_killed_in_the_middle_leaves_a_whole_registry(tmp_path):
 def test_a_transaction_that_fails_leaves_nothing(store, measured):
     store.connection.execute("DROP TABLE baselines")
 
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(NothingMeasured, match="nothing was kept"):
         store.promote("resnet", measured)
 
     assert store.count() == 0
