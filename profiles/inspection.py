@@ -63,7 +63,7 @@ def layers_of(
 def per_operator(layers: list[Layer], *, runs: int, skip: int) -> tuple[LayerTime, ...]:
     """Medians by name, the first `skip` runs left out.
 
-    A name may stand for several executions in a run, and OpenVINO leaves out what took no time.
+    A name may stand for several executions in a run; one that came but once is a mean already.
     """
     times: dict[tuple[str, str], list[float]] = {}
     for layer in layers:

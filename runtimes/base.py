@@ -85,7 +85,10 @@ class Session(Protocol):
         ...
 
     def layers(self) -> tuple[Layer, ...]:
-        """Operators in the order of execution, run after run, if loaded with `layers=True`."""
+        """Operators in the order of execution, run after run, if loaded with `layers=True`.
+
+        An SDK that keeps means alone gives each once, the cold runs taken out.
+        """
         ...
 
     def close(self) -> None: ...

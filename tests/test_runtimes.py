@@ -256,3 +256,25 @@ def test_noise_has_the_declared_type(dtype):
 def test_given_inputs_must_be_those_declared():
     with pytest.raises(InputError, match="the network declares: x"):
         given({"y": np.zeros(1)})((Port("x", "float32", (1,)),))
+
+
+def test_openvinos_layers_are_free_of_their_cold_runs(make_network):
+    """Its profiler keeps means over all runs: the first, which compiles, is worth many others."""
+    ov = pytest.importorskip("runtimes.ov", reason="pip install openvino")
+    session = ov.Ov().load(make_network(), threads=1, inputs=seeded(batch=1), layers=True)
+    for _ in range(ov.COLD_RUNS):
+        session.run()
+    cold = sum(layer.time_ms for layer in session.layers())
+    for _ in range(60):
+        session.run()
+
+    later = sum(layer.time_ms for layer in session.layers())
+
+    assert 0 < later < cold / 2
+
+
+def test_the_mean_over_later_runs_is_what_the_two_means_leave():
+    ov = pytest.importorskip("runtimes.ov", reason="pip install openvino")
+
+    assert ov._later_mean((100.0 + 9 * 2.0) / 10, 10, 100.0, 1) == pytest.approx(2.0)
+    assert ov._later_mean(3.0, 4, 0.0, 0) == 3.0

@@ -12,9 +12,7 @@ Every gate's verdict, ratio, rounds and seconds are written down.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from time import monotonic
 
+import circumstances
 import numpy as np
 from networks import plain_network
 
@@ -151,6 +150,7 @@ def main() -> None:
     parser.add_argument("--neighbour", action="store_true")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    started = circumstances.now()
     with neighbour(asked.neighbour):
         gates = list(run(find_target(asked.target), asked.gates, asked.margin, asked.slow_downs))
     rows = table(gates)
@@ -160,12 +160,19 @@ def main() -> None:
               f"[{row.failed_lo:5.1%}, {row.failed_hi:5.1%}]  {row.median_rounds:6} "
               f"{row.longest_s:6.1f} s  {row.verdicts}")  # fmt: skip
     if asked.out:
-        document = {
-            "target": asked.target, "margin": asked.margin, "neighbour": asked.neighbour,
-            "cores": os.cpu_count(), "rows": [asdict(row) for row in rows],
-            "gates": [asdict(gate) for gate in gates],
-        }  # fmt: skip
-        asked.out.write_text(json.dumps(document, indent=1) + "\n")
+        command = f"python tests/benchmarks/gates.py --target {asked.target} --gates {asked.gates}"
+        circumstances.write(
+            asked.out,
+            "Whole gates at the defaults, a network against itself and against itself with an "
+            "added operator; `reached` is what that operator really costs.",
+            command + (" --neighbour" if asked.neighbour else ""),
+            started,
+            target=asked.target,
+            margin=asked.margin,
+            neighbour=asked.neighbour,
+            rows=[asdict(row) for row in rows],
+            gates=[asdict(gate) for gate in gates],
+        )
 
 
 if __name__ == "__main__":
