@@ -20,8 +20,10 @@ from profiles.checks import Check
 from profiles.exporters import Outcome
 from profiles.gate import FAIL, PASS
 from profiles.measurement import Measurement, write_atomically
-from runtimes.errors import InputError
+from runtimes.errors import InputError, NothingMeasured
 
+FILES = ("gate.json", "junit.xml", "summary.md", "github-action-benchmark.json", "bencher.json",
+         "pytest-benchmark.json")  # fmt: skip
 EXIT_CODES = {PASS: 0, FAIL: 3}
 OTHERWISE = 4
 
@@ -54,8 +56,9 @@ class GateDocument:
 
 
 def gate(job: Job, out: Path, reporter: Reporter) -> GateDocument:
-    """Check everything, then write every file; nothing is written when something is wrong."""
+    """Check everything, then write every file; after an error there is none, old or new."""
     started = monotonic()
+    _clear(out)
     found: list[Check] = []
     measured: dict[str, Measurement] = {}
     for index in range(len(job.candidates)):
@@ -71,7 +74,7 @@ def gate(job: Job, out: Path, reporter: Reporter) -> GateDocument:
     outcome = Outcome(checks.overall(found), tuple(found), measured, monotonic() - started)
     files = {name: out / name for name in ("gate.json", *_texts(outcome))}
     document = _document(job, outcome, tuple(str(path) for path in files.values()))
-    _write(out, {"gate.json": as_json(document), **_texts(outcome)})
+    _write(out, {**_texts(outcome), "gate.json": as_json(document)})
     _tell_github(outcome)
     return document
 
@@ -82,6 +85,17 @@ def _accuracy(job: Job) -> Check:
     return checks.accuracy(
         name, baseline, candidate, margin=job.accuracy_margin, alpha=job.rule.alpha
     )
+
+
+def _clear(out: Path) -> None:
+    """Refuse a place that cannot be written before minutes are spent, and forget an older gate."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "gate.json", "")
+        for name in FILES:
+            (out / name).unlink(missing_ok=True)
+    except OSError as e:
+        raise InputError(f"--out {out} cannot be written ({e.strerror}): choose another") from e
 
 
 def _texts(outcome: Outcome) -> dict[str, str]:
@@ -103,11 +117,14 @@ def as_json(document: GateDocument) -> str:
 
 def _write(out: Path, texts: Mapping[str, str]) -> None:
     try:
-        out.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             write_atomically(out / name, text)
     except OSError as e:
-        raise InputError(f"--out {out} cannot be written ({e.strerror}): choose another") from e
+        for name in FILES:
+            (out / name).unlink(missing_ok=True)
+        raise NothingMeasured(
+            f"the gate's files could not be written to {out} ({e.strerror}): none was kept"
+        ) from e
 
 
 def _tell_github(outcome: Outcome) -> None:
@@ -117,8 +134,11 @@ def _tell_github(outcome: Outcome) -> None:
     sys.stderr.write(exporters.github_annotations(outcome))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        with Path(summary).open("a") as file:
-            file.write(exporters.markdown(outcome) + "\n")
+        try:
+            with Path(summary).open("a") as file:
+                file.write(exporters.markdown(outcome) + "\n")
+        except OSError as e:  # the verdict stands, in the files and in the exit code
+            sys.stderr.write(f"::warning::no step summary in {summary}: {e.strerror}\n")
 
 
 def _document(job: Job, outcome: Outcome, files: tuple[str, ...]) -> GateDocument:

@@ -84,11 +84,11 @@ class Store:
                 folder / "registry.sqlite", timeout=BUSY_S, isolation_level=None
             )
             self.connection.execute("PRAGMA journal_mode = WAL")
+            self._migrate()
         except (OSError, sqlite3.Error) as e:
             raise InputError(
                 f"the registry {folder} cannot be opened ({e}): set ${ENVIRONMENT}"
             ) from e
-        self._migrate()
 
     def close(self) -> None:
         self.connection.close()

@@ -1,5 +1,6 @@
 """The verbs that measure, from the command line to the exit code, on real networks."""
 
+import errno
 import json
 import sys
 from dataclasses import replace
@@ -7,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline import bench, compare, console, gating
+from pipeline import bench, compare, console, gate, gating
 from pipeline.__main__ import app
 from profiles import fitness
+from profiles.measurement import write_atomically
 from profiles.rounds import Sampling
 
 QUICK = Sampling(block_s=0.002, min_runs=10, laps=3, warm_up_s=0.02, warm_up_cap_s=0.04)
@@ -95,6 +97,51 @@ def test_predictions_alone_are_a_gate_without_measuring(shoal, networks, tmp_pat
     assert code == 3
     assert [check["kind"] for check in document["checks"]] == ["accuracy"]
     assert document["measured"] == []
+
+
+def test_a_gate_that_found_nothing_leaves_no_older_verdict_behind(shoal, tmp_path):
+    out = tmp_path / "gate"
+    out.mkdir()
+    (out / "gate.json").write_text('{"verdict": "PASS"}')
+    (out / "mine.txt").write_text("keep")
+
+    code, _, _ = shoal("gate", "--candidate", "nothing.onnx", "--budget", "1ms", "--out", out)
+
+    assert code == 2
+    assert [one.name for one in out.iterdir()] == ["mine.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
+    shoal, networks, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(gate, "check_on", lambda *_: pytest.fail("measured first"))
+    (tmp_path / "file").write_text("")
+
+    code, _, said = shoal(
+        "gate", "--candidate", networks[0], "--budget", "1ms", "--out", tmp_path / "file" / "gate"
+    )
+
+    assert code == 2
+    assert "cannot be written" in said
+
+
+def test_a_disk_that_fills_up_leaves_no_half_of_a_gate(shoal, tmp_path, monkeypatch):
+    def full(path, text):
+        if path.name == "junit.xml" and text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, text)
+
+    monkeypatch.setattr(gate, "write_atomically", full)
+    np.save(tmp_path / "right.npy", np.ones(5000))
+
+    code, document, said = shoal(
+        "gate", "--predictions", tmp_path / "right.npy", "--predictions", tmp_path / "right.npy",
+        "--out", tmp_path / "gate", "--json",
+    )  # fmt: skip
+
+    assert (code, document) == (5, None)
+    assert "No space left on device" in said
+    assert list((tmp_path / "gate").iterdir()) == []
 
 
 def test_github_gets_annotations_and_a_step_summary(shoal, networks, tmp_path, monkeypatch):

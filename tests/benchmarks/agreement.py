@@ -1,6 +1,6 @@
 """Does the harness say what a bare loop and OpenVINO's own benchmark_app say?
 
-    python tests/benchmarks/agreement.py [--rounds 7] [--waste 0.05] [--out FILE]
+    python tests/benchmarks/agreement.py [--rounds 7] [--realtime] [--waste 0.05] [--out FILE]
 
 In every round the harness's worker and its rivals are alive at the same time, pinned to one core,
 and take turns block by block; a host that becomes slower does so for both. A round's figure is
@@ -11,6 +11,8 @@ signed-rank interval. Goals: within 3 % of the bare loop, 5 % of benchmark_app.
     NO          the whole interval is outside
     undecided   neither: more --rounds
 
+Where other processes want the core too, a run's time is mostly theirs and how much so depends on
+who has just been waiting: `--realtime` (needs root) keeps them off it for both sides alike.
 `--waste 0.05` makes the bare loop idle that share of each run: then the answer has to be NO.
 Blocks that the harness takes again because the host disturbed them count here like all others,
 because the rival's are not taken again; `reported` is the ratio of the medians as users see them.
@@ -33,12 +35,12 @@ import torchvision
 from networks import plain_network
 from rivals import BareLoop, BenchmarkApp, Beside, Rival
 
+from pipeline.bench import ALONE
 from profiles.lease import lease
-from profiles.rounds import Sampling, Trial
+from profiles.rounds import Trial
 from profiles.statistics import signed_rank_interval
 from profiles.target import Target, find_target
 
-ALONE = Sampling(block_s=0.1, min_runs=20, laps=5)
 GOALS = {"bare loop": 0.03, "benchmark_app": 0.05}
 
 
@@ -83,20 +85,20 @@ def networks(folder: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
 
 
 def agreements(
-    name: str, path: Path, shape: tuple[int, ...], target: Target, rounds: int, waste: float
+    name: str, path: Path, shape: tuple[int, ...], target: Target, asked: argparse.Namespace
 ) -> list[Agreement]:
-    rivals: dict[str, Rival] = {"bare loop": BareLoop(target.runtime, path, shape, waste)}
+    rivals: dict[str, Rival] = {"bare loop": BareLoop(target.runtime, path, shape, asked.waste)}
     if target.runtime == "ov":
         rivals["benchmark_app"] = BenchmarkApp(path)
     workers: list[Beside] = []
 
     def start(_target: Target) -> Beside:
-        workers.append(Beside(list(rivals.values())))
+        workers.append(Beside(list(rivals.values()), asked.realtime))
         return workers[-1]
 
     trial = Trial(target, [path], seed=0, sampling=ALONE, start=start)
     with lease(target, f"comparing clocks on {path.name}"):
-        for _ in range(rounds):
+        for _ in range(asked.rounds):
             trial.round()
     (measured,) = trial.measurements()
     found = []
@@ -107,8 +109,8 @@ def agreements(
         found.append(
             Agreement(
                 name, target.name, against, exp(estimate.value), (lo, hi), goal,
-                answer(lo, hi, goal), measured.median_ms / theirs_ms, rounds, measured.median_ms,
-                measured.disturbed_share(),
+                answer(lo, hi, goal), measured.median_ms / theirs_ms, asked.rounds,
+                measured.median_ms, measured.disturbed_share(),
             )
         )  # fmt: skip
     return found
@@ -118,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--waste", type=float, default=0.0, help="share of each run, bare loop")
+    parser.add_argument("--realtime", action="store_true", help="keep others off the core")
     parser.add_argument("--only", help="networks whose name contains this")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -128,9 +131,7 @@ def main() -> None:
             if asked.only and asked.only not in name:
                 continue
             for target in ("x86-cpu", "x86-openvino"):
-                for one in agreements(
-                    name, path, shape, find_target(target), asked.rounds, asked.waste
-                ):
+                for one in agreements(name, path, shape, find_target(target), asked):
                     found.append(one)
                     print(
                         f"{one.network:20} {one.target:13} / {one.against:14} {one.ratio:.4f} "
@@ -143,7 +144,8 @@ def main() -> None:
         circumstances.write(
             asked.out,
             "The harness's median over that of a bare loop and of OpenVINO's benchmark_app.",
-            f"python tests/benchmarks/agreement.py --rounds {asked.rounds} --waste {asked.waste:g}",
+            f"python tests/benchmarks/agreement.py --rounds {asked.rounds} --waste {asked.waste:g}"
+            + (" --realtime" if asked.realtime else ""),
             started,
             rows=[asdict(one) for one in found],
         )

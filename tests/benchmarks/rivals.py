@@ -69,7 +69,7 @@ for line in sys.stdin:
 
 
 class Rival(Protocol):
-    def start(self, core: int) -> None: ...
+    def start(self, core: int, realtime: bool) -> None: ...
 
     def block_ms(self) -> float:
         """The median of one block."""
@@ -78,8 +78,11 @@ class Rival(Protocol):
     def stop(self) -> None: ...
 
 
-def pinned(core: int) -> Any:
-    return partial(os.sched_setaffinity, 0, {core})
+def prepare(core: int, realtime: bool) -> None:
+    """To be called in the new process, before the command is run."""
+    os.sched_setaffinity(0, {core})
+    if realtime:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
 
 class BareLoop:
@@ -89,10 +92,10 @@ class BareLoop:
         script = LOADERS[runtime] + LOOP
         self.command = [sys.executable, "-c", script, str(path), repr(tuple(shape)), str(waste)]
 
-    def start(self, core: int) -> None:
+    def start(self, core: int, realtime: bool) -> None:
         self.process = subprocess.Popen(
             self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            preexec_fn=pinned(core),
+            preexec_fn=partial(prepare, core, realtime),
         )  # fmt: skip
 
     def block_ms(self) -> float:
@@ -119,12 +122,12 @@ class BenchmarkApp:
             "-load_config", str(settings), "-t", str(APP_S),
         ]  # fmt: skip
 
-    def start(self, core: int) -> None:
-        self.core = core
+    def start(self, core: int, realtime: bool) -> None:
+        self.prepare = partial(prepare, core, realtime)
 
     def block_ms(self) -> float:
         done = subprocess.run(
-            self.command, check=True, capture_output=True, text=True, preexec_fn=pinned(self.core)
+            self.command, check=True, capture_output=True, text=True, preexec_fn=self.prepare
         )
         found = re.search(r"Median:\s+([\d.]+) (ms|us)", done.stdout)
         assert found is not None, done.stdout
@@ -142,9 +145,12 @@ class Beside(Worker):
         log ratio = (log ours before + log ours after) / 2 - log theirs
     """
 
-    def __init__(self, rivals: Sequence[Rival]):
+    def __init__(self, rivals: Sequence[Rival], realtime: bool):
         super().__init__()
+        if realtime:  # of the first thread, and of all that it will start
+            os.sched_setscheduler(self.pid, os.SCHED_FIFO, os.sched_param(1))
         self.rivals = rivals
+        self.realtime = realtime
         self.blocks = 0
         self.last_ms = 0.0
         self.logs: list[list[float]] = [[] for _ in rivals]
@@ -156,7 +162,7 @@ class Beside(Worker):
         answer = super().ask(do, within_s=within_s, **request)
         if do == "open":
             for rival in self.rivals:
-                rival.start(answer["cores"][0])
+                rival.start(answer["cores"][0], self.realtime)
         if do == "block":
             samples = sorted(answer["samples_ns"])
             ours_ms = (samples[len(samples) // 2] + samples[(len(samples) - 1) // 2]) / 2e6
