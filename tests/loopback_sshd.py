@@ -77,6 +77,9 @@ class LoopbackSshd:
                     continue
             self.process.wait()
 
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def agents(self) -> list[int]:
         """The processes that run below sshd for its sessions, workers included."""
         assert self.process is not None
