@@ -23,11 +23,10 @@ from rich.table import Table
 
 from pipeline.probes import half_network, quantised_network, stacked_network
 from pipeline.progress import Reporter
-from profiles.host import idlest_cores
 from profiles.lease import lease
 from profiles.rounds import BLOCK_WITHIN_S, LOAD_WITHIN_S, StartWorker, open_worker, start_worker
 from profiles.target import Target, find_target, target_names
-from profiles.worker import Worker
+from profiles.worker import Asked
 from runtimes import base
 from runtimes.errors import InputError, NothingMeasured
 from runtimes.inputs import seeded
@@ -67,18 +66,17 @@ class Bench:
     folder: Path
 
     @contextmanager
-    def opened(self) -> Iterator[tuple[Worker, dict[str, Any]]]:
+    def opened(self) -> Iterator[tuple[Asked, dict[str, Any]]]:
         with self.start(self.target) as worker:
-            cores = self.target.cores or idlest_cores(self.target.threads, over_s=0)
-            yield worker, open_worker(worker, self.target, cores)
+            yield worker, open_worker(worker, self.target, self.target.cores)
 
-    def load(self, worker: Worker, path: Path, **request: Any) -> dict[str, str]:
+    def load(self, worker: Asked, path: Path, **request: Any) -> dict[str, str]:
         """The identity of the loaded network."""
         wanted = {"batch": 1, "seed": 0, "shapes": {}, **request}
         answer = worker.ask("load", within_s=LOAD_WITHIN_S, key="0", path=str(path), **wanted)
         return answer["identity"]
 
-    def outputs(self, worker: Worker) -> np.ndarray:
+    def outputs(self, worker: Asked) -> np.ndarray:
         answer = worker.ask("outputs", within_s=BLOCK_WITHIN_S, key="0")
         return np.asarray(answer["y"], np.float64)
 

@@ -10,7 +10,7 @@ from statistics import median
 from profiles.lease import lease
 from profiles.rounds import BLOCK_WITHIN_S, LOAD_WITHIN_S, StartWorker, open_worker, start_worker
 from profiles.target import Target
-from profiles.worker import Worker
+from profiles.worker import Asked
 from runtimes.base import Layer
 
 SETTLING_RUNS = 5
@@ -77,7 +77,7 @@ def per_operator(layers: list[Layer], *, runs: int, skip: int) -> tuple[LayerTim
 
 
 def _load(
-    worker: Worker,
+    worker: Asked,
     target: Target,
     path: Path,
     seed: int,

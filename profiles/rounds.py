@@ -19,8 +19,10 @@ from typing import Any
 from profiles.environment import Fingerprint
 from profiles.lease import lease
 from profiles.measurement import Block, Measurement, Round
+from profiles.remote import connection
+from profiles.remote_worker import RemoteWorker
 from profiles.target import Target
-from profiles.worker import Worker
+from profiles.worker import Asked, Worker
 from runtimes.base import Artifact
 from runtimes.errors import InputError
 
@@ -32,21 +34,18 @@ LOAD_WITHIN_S = 600.0  # an engine may have to be built
 BLOCK_WITHIN_S = 120.0
 
 OnRound = Callable[[int], None]
-StartWorker = Callable[[Target], Worker]
+StartWorker = Callable[[Target], Asked]
 
 
-def start_worker(target: Target) -> Worker:
-    """A process on this machine; a device behind ssh is never mistaken for it."""
-    if target.transport != "local":
-        raise InputError(
-            f"target {target.name!r} is reached by {target.transport}, and nothing here can go "
-            f'there yet: run shoal on {target.host}, with transport = "local" in its target file'
-        )
+def start_worker(target: Target) -> Asked:
+    """A fresh process on the device: this machine, or the one behind ssh."""
+    if target.transport == "ssh":
+        return RemoteWorker(connection(target))
     return Worker(python=target.python)
 
 
 def open_worker(
-    worker: Worker, target: Target, cores: tuple[int, ...] | None = None
+    worker: Asked, target: Target, cores: tuple[int, ...] | None = None
 ) -> dict[str, Any]:
     """Pin it, by default to the cores that idle most on the device, and give it its runtime."""
     return worker.ask(
@@ -161,7 +160,7 @@ class Trial:
             "transfers": "none, inputs and outputs stay bound",
         }
 
-    def _load(self, worker: Worker, cores: tuple[int, ...]) -> None:
+    def _load(self, worker: Asked, cores: tuple[int, ...]) -> None:
         count = len(self.artifacts)
         loaded: dict[int, dict[str, Any]] = {}
         for index in self._shuffled(range(count)):
@@ -195,7 +194,7 @@ class Trial:
                 )
             )
 
-    def _pairs(self, worker: Worker) -> None:
+    def _pairs(self, worker: Asked) -> None:
         pairs: list[list[int]] = []
         for _ in range(self.sampling.laps):
             others = self._shuffled(range(1, len(self.artifacts)))
@@ -204,7 +203,7 @@ class Trial:
         for pair, members in enumerate(pairs):
             spare -= self._pair(worker, pair, members, min(spare, REPEATS))
 
-    def _pair(self, worker: Worker, pair: int, members: list[int], repeats: int) -> int:
+    def _pair(self, worker: Asked, pair: int, members: list[int], repeats: int) -> int:
         """Blocks side by side, all of them again when one is disturbed; how often that was."""
         for attempt in range(repeats + 1):
             blocks = [
@@ -219,7 +218,7 @@ class Trial:
             sleep(PAUSE_S * 2**attempt)
         raise AssertionError("the last attempt returns")
 
-    def _block(self, worker: Worker, index: int, pair: int, position: int) -> Block:
+    def _block(self, worker: Asked, index: int, pair: int, position: int) -> Block:
         answer = worker.ask(
             "block",
             within_s=BLOCK_WITHIN_S,

@@ -32,7 +32,7 @@ class Target:
     description: str = ""
     transport: str = "local"
     host: str | None = None
-    python: str | None = None  # the interpreter that has the runtime; None is this one
+    python: str | None = None  # what has the runtime there; None: this one, by ssh python3
     device: str = "cpu"
     threads: int = 1
     batch: int = 1
@@ -51,6 +51,9 @@ class Target:
         if self.clocks not in CLOCKS:
             raise InputError(f"target {self.name!r}: clocks is one of "
                              f"{', '.join(filter(None, CLOCKS))}, not {self.clocks!r}")  # fmt: skip
+        if self.host is not None and (self.host.startswith("-") or self.host != self.host.strip()):
+            raise InputError(f"target {self.name!r}: host is a name that ssh knows, not "
+                             f"{self.host!r}")  # fmt: skip
         if self.threads < 1 or self.batch < 1:
             raise InputError(f"target {self.name!r}: threads and batch are at least 1, not "
                              f"{self.threads} and {self.batch}")  # fmt: skip

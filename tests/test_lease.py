@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from profiles.lease import holder, lease, lease_file
+from profiles.device_lock import holder, lock_file
+from profiles.lease import lease
 from profiles.rounds import measure
 from profiles.target import Target
 from runtimes.errors import NothingMeasured
@@ -51,7 +52,7 @@ def test_a_dead_owners_lease_is_free_at_once(owner):
     owner.join()
 
     with lease(LOCAL, "next", patience_s=2):
-        assert f"process {os.getpid()}, next" in holder(lease_file(LOCAL))
+        assert f"process {os.getpid()}, next" in holder(lock_file())
 
 
 def test_the_second_gets_it_when_the_first_is_done(owner):
@@ -69,13 +70,6 @@ def test_two_runtimes_on_one_cpu_share_the_lease(owner):
         pytest.fail("two measure on one CPU")
 
     assert owner.is_alive()
-
-
-def test_another_host_has_a_lease_of_its_own():
-    board = Target("board", "ort", transport="ssh", host="board")
-
-    with lease(LOCAL, "here"), lease(board, "there", patience_s=0):
-        assert lease_file(LOCAL) != lease_file(board)
 
 
 def test_measuring_waits_for_the_lease(make_network):
@@ -103,4 +97,4 @@ def test_a_lease_is_given_back_after_an_error():
         raise ZeroDivisionError
 
     with lease(LOCAL, "next", patience_s=0):
-        assert lease_file(LOCAL).exists()
+        assert lock_file().exists()

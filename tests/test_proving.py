@@ -133,8 +133,12 @@ def test_the_doctor_tells_why_a_runtime_without_a_device_does_not_run(monkeypatc
     assert "CUDA does not start here" in (report.reason or "")
 
 
-def test_this_machine_is_not_proved_in_the_name_of_another():
-    with pytest.raises(InputError, match="'a100' is reached by ssh"):
+def test_this_machine_is_not_proved_in_the_name_of_another(tmp_path, monkeypatch):
+    config = tmp_path / "ssh_config"
+    config.write_text("Host a100\n  HostName 127.0.0.1\n  Port 1\n")
+    monkeypatch.setenv("SHOAL_SSH_CONFIG", str(config))
+
+    with pytest.raises(InputError, match="'a100' is there but takes no ssh"):
         proving.prove(find_target("a100"), QUIET)
 
 
