@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pipeline import bench, compare, compressed, console, doctor, gate_verbs, plan_verb, proving
+from pipeline import bench, compare, compressed, console, device_verbs, gate_verbs, plan_verb
 from pipeline.collapsed import Wish, collapse_file, show_collapse
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
@@ -32,6 +32,7 @@ app = typer.Typer(
 
 app.add_typer(gate_verbs.app)
 app.add_typer(plan_verb.app)
+app.add_typer(device_verbs.app)
 
 TargetName = Annotated[str, typer.Option("--target", help="See `shoal targets`.")]
 
@@ -217,38 +218,6 @@ def compare_verb(
         quiet=quiet,
         code=compare.exit_code,
     )
-
-
-@app.command("targets")
-def targets_verb(
-    name: Annotated[str | None, typer.Argument(help="One of them in full.")] = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """The devices that can be measured on."""
-    finish(lambda _: doctor.targets(name), show=doctor.show_targets, as_json=as_json, quiet=quiet)
-
-
-@app.command("doctor")
-def doctor_verb(
-    target: Annotated[str | None, typer.Option(help="See `shoal targets`.")] = None,
-    prove: Annotated[bool, typer.Option("--prove", help="Check what a target computes.")] = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """What this machine can do, proved by doing it; or, with --target T --prove, a target."""
-    if prove or target is not None:
-        device = proving.chosen(target, prove)
-        finish(
-            lambda reporter: proving.prove(device, reporter),
-            show=proving.show_proof,
-            as_json=as_json,
-            quiet=quiet,
-            code=proving.exit_code,
-        )
-    finish(lambda _: doctor.doctor(), show=doctor.show_doctor, as_json=as_json, quiet=quiet)
 
 
 @app.command("report")

@@ -16,6 +16,7 @@ from runtimes.errors import InputError
 DOCUMENTS = {
     "bench": "pipeline.bench:BenchDocument",
     "calibrate": "pipeline.calibrate:CalibrateDocument",
+    "check": "pipeline.checking:CheckDocument",
     "collapse": "pipeline.collapsed:CollapseDocument",
     "compare": "pipeline.compare:CompareDocument",
     "compress": "pipeline.documents:CompressDocument",

@@ -18,6 +18,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, TextIO
 
+from profiles.device import Watch, find_device
 from profiles.environment import fingerprint
 from profiles.host import between, idlest_cores, peak_bytes, read_counters
 from profiles.sampling import ClockError, time_block, timer_overhead_ns, warm_up
@@ -41,6 +42,7 @@ class Agent:
         self.runtime: Runtime | None = None
         self.threads = 1
         self.cores: tuple[int, ...] = ()
+        self.watch: Watch | None = None  # of the device, where it is not the CPU alone
         self.verbs: dict[str, Callable[[Request], Answer]] = {
             "open": self.open,
             "load": self.load,
@@ -81,6 +83,8 @@ class Agent:
         os.sched_setaffinity(0, self.cores)
         self.threads = request["threads"]
         self.runtime = make(request["runtime"], request["device"], request.get("settings"))
+        device = find_device(request["runtime"], request["device"])
+        self.watch = None if device is None else Watch(device)
         return {
             "protocol": PROTOCOL,
             "cores": self.cores,
@@ -127,14 +131,20 @@ class Agent:
 
     def block(self, request: Request) -> Answer:
         session = self.sessions[request["key"]]
+        device = self.watch.reading() if self.watch else None
         before = read_counters(self.cores)
         samples = time_block(session.run, min_runs=request["min_runs"], min_s=request["min_s"])
         surroundings = between(before, read_counters(self.cores))
+        disturbances, seen = surroundings.disturbances(), asdict(surroundings)
+        if self.watch and device:
+            change = self.watch.between(device, self.watch.reading())
+            disturbances = (*disturbances, *change.disturbances())
+            seen["device"] = asdict(change)
         return {
             "start_ns": before.at_ns,
             "samples_ns": samples,
-            "disturbances": surroundings.disturbances(),
-            "surroundings": asdict(surroundings),
+            "disturbances": disturbances,
+            "surroundings": seen,
         }
 
     def outputs(self, request: Request) -> Answer:
@@ -155,7 +165,7 @@ class Agent:
         return {"device_ms": None if None in times_ms else times_ms}
 
     def fingerprint(self, _request: Request) -> Answer:
-        return asdict(fingerprint())
+        return asdict(fingerprint(self.watch.device if self.watch else None))
 
     def close(self, _request: Request) -> Answer:
         for session in self.sessions.values():

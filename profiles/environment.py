@@ -11,12 +11,14 @@ import sys
 from dataclasses import dataclass, field
 from importlib import metadata
 
+from profiles import device as devices
 from profiles.host import cgroup_folder, read_text
 
 CPU = "/sys/devices/system/cpu"
 VARIABLES = ("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "ORT_", "OV_", "OPENVINO_", "CUDA_",
              "TRT_", "LD_PRELOAD", "MALLOC_", "SHOAL_")  # fmt: skip
-PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "pycuda")
+PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "pycuda",
+            "nvidia-ml-py", "jetson-stats")  # fmt: skip
 # Numbers compare in absolute terms only between hosts that agree in these.
 DECISIVE = ("machine", "cpu_model", "microcode", "cores", "smt", "governor", "turbo", "kernel",
             "cgroup_quota", "numa_nodes")  # fmt: skip
@@ -33,13 +35,24 @@ class Fingerprint:
         """The decisive facts in which two hosts differ, each with both values."""
         return tuple(
             f"{name}: {self.facts.get(name)} and {other.facts.get(name)}"
-            for name in DECISIVE
+            for name in (*DECISIVE, *devices.DECISIVE)
             if self.facts.get(name) != other.facts.get(name)
         )
 
+    def asked(self, **wishes: str | None) -> Fingerprint:
+        """With what the target file wants of the device, so that whoever judges can compare."""
+        wanted = {f"asked {name}": wish for name, wish in wishes.items() if wish is not None}
+        return Fingerprint({**self.facts, **wanted}, self.missing)
 
-def fingerprint() -> Fingerprint:
-    """Read this host."""
+    def unmet(self) -> tuple[str, ...]:
+        """How the device was not as it was asked to be."""
+        named = {name.removeprefix("asked "): value for name, value in self.facts.items()
+                 if name.startswith("asked ")}  # fmt: skip
+        return devices.unmet(named, self.facts)
+
+
+def fingerprint(device: devices.Device | None = None) -> Fingerprint:
+    """Read this host, and the device that computes where it is another than the CPU."""
     facts: dict[str, str | int | None] = {
         "machine": platform.machine(),
         "kernel": platform.release(),
@@ -59,7 +72,10 @@ def fingerprint() -> Fingerprint:
         },
     }
     missing = {name: REASONS[name] for name, value in facts.items() if value is None}
-    return Fingerprint(facts, missing)
+    if device is None:
+        return Fingerprint(facts, missing)
+    told = device.state()
+    return Fingerprint({**facts, **told.facts}, {**missing, **told.missing})
 
 
 REASONS = {

@@ -48,6 +48,7 @@ def judge(measurements: Sequence[Measurement]) -> Fitness:
     quota = quota_cores(fingerprint)
     if quota is not None and quota < threads:
         reasons.append(f"the CPU quota is {quota:g} cores for {threads} threads: raise it")
+    reasons += fingerprint.unmet()
     return Fitness(
         "unfit" if reasons else "fit",
         tuple(reasons),

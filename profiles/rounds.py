@@ -120,7 +120,10 @@ class Trial:
         with self.start(self.target) as worker:
             self.opened = open_worker(worker, self.target, self.target.cores)
             if self.fingerprint is None:
-                self.fingerprint = Fingerprint(**worker.ask("fingerprint", within_s=OPEN_WITHIN_S))
+                known = Fingerprint(**worker.ask("fingerprint", within_s=OPEN_WITHIN_S))
+                self.fingerprint = known.asked(
+                    power_mode=self.target.power_mode, clocks=self.target.clocks
+                )
             self._load(worker, tuple(self.opened["cores"]))
             self._pairs(worker)
             worker.ask("close", within_s=OPEN_WITHIN_S)

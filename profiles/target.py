@@ -20,6 +20,7 @@ else:
 
 SHIPPED = Path(__file__).parent / "targets"
 ENVIRONMENT = "SHOAL_TARGETS"
+CLOCKS = (None, "locked", "jetson_clocks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ class Target:
                              f"{self.transport!r}")  # fmt: skip
         if self.transport == "ssh" and not self.host:
             raise InputError(f'target {self.name!r}: transport ssh needs host = "<ssh alias>"')
+        if self.clocks not in CLOCKS:
+            raise InputError(f"target {self.name!r}: clocks is one of "
+                             f"{', '.join(filter(None, CLOCKS))}, not {self.clocks!r}")  # fmt: skip
         if self.host is not None and (self.host.startswith("-") or self.host != self.host.strip()):
             raise InputError(f"target {self.name!r}: host is a name that ssh knows, not "
                              f"{self.host!r}")  # fmt: skip

@@ -109,6 +109,14 @@ def test_warm_up_that_never_settled_is_noted():
     assert "before settling in 1 of 1" in judge([unsettled]).notes[0]
 
 
+def test_a_device_in_another_power_mode_than_asked_is_unfit():
+    known = Fingerprint({"power_mode": "15W"}).asked(power_mode="MAXN", clocks=None)
+
+    fitness = judge([replace(measurement(), fingerprint=known)])
+
+    assert fitness.reasons == ("the power mode is 15W, not MAXN: sudo nvpmodel -m <its number>",)
+
+
 def test_what_cannot_be_read_is_null_with_a_reason():
     known = fingerprint()
 

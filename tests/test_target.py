@@ -43,6 +43,7 @@ def test_an_unknown_target_lists_the_known_and_the_nearest():
         ('runtime = "ort"\ntransport = "carrier pigeon"', "local or ssh"),
         ('runtime = "ort"\nthreads = 2\ncores = [0]', "need as many cores"),
         ('runtime = "trt"\nsettings = 5', "which is no dict"),
+        ('runtime = "trt"\nclocks = "jetson_clock"', "one of locked, jetson_clocks, not"),
     ],
 )
 def test_a_mistaken_target_file_is_refused(tmp_path, text, match):

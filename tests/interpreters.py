@@ -1,0 +1,93 @@
+"""The tests of `runtimes` and `profiles` on every Python that they are for and that is here.
+
+    python tests/interpreters.py [3.10 ...]     a fresh environment for each, without torch
+
+A board's Python is its system's: 3.10 with numpy 1.26 on JetPack 6, 3.12 on JetPack 7. What is
+not here is named and is no failure; none at all is. Each environment has shoal as a board
+installs it, and the newest ONNX Runtime and OpenVINO that its Python can have.
+
+nox and tox look on PATH only, where pyenv's shims answer for versions that do not start.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+NUMPY = {"3.10": "numpy==1.26.*", "3.11": "numpy>=2", "3.12": "numpy==1.26.*", "3.13": "numpy>=2"}
+PACKAGES = ("onnx", "onnxruntime", "openvino", "pytest", "hypothesis", "scipy", "nvidia-ml-py")
+# tomllib: the tests of the project's own files run where they are developed, on 3.11 or newer
+SERVER_ONLY = {"pipeline", "torch", "torchvision", "transformers", "tiny_job", "tomllib"}
+
+
+def for_boards(tests: Path = TESTS) -> list[Path]:
+    """The tests of `runtimes` and `profiles` that need nothing of the server's."""
+    found = {path: imports(path) for path in sorted(tests.glob("test_*.py"))}
+    return [
+        path
+        for path, names in found.items()
+        if names & {"runtimes", "profiles"} and not names & SERVER_ONLY
+    ]
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names, those that our own modules beside it import included."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    beside = (path.parent / f"{name}.py" for name in found)
+    return found.union(*(imports(one) for one in beside if one.is_file()))
+
+
+def find(release: str) -> str | None:
+    """An interpreter that starts and is of that release."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    here = shutil.which(f"python{release}")
+    for candidate in [*([here] if here else []), *pyenv.glob(f"{release}.*/bin/python")]:
+        question = "import sys; print('%d.%d' % sys.version_info[:2])"
+        said = subprocess.run([candidate, "-c", question], capture_output=True, text=True)
+        if said.returncode == 0 and said.stdout.strip() == release:
+            return str(candidate)
+    return None
+
+
+def passes(interpreter: str, numpy: str) -> bool:
+    """Whether the tests pass there, in an environment of their own."""
+    with tempfile.TemporaryDirectory(prefix="shoal-python-") as folder:
+        subprocess.run([interpreter, "-m", "venv", folder], check=True)
+        python = f"{folder}/bin/python"
+        pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+        subprocess.run([*pip, str(TESTS.parent), numpy, *PACKAGES], check=True)
+        listed = [python, "-m", "pip", "--disable-pip-version-check", "list", "--format=freeze"]
+        said = subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+        mine = ("numpy=", "onnxruntime=", "openvino=")
+        print(*(line for line in said.splitlines() if line.startswith(mine)), flush=True)
+        asked = [python, "-m", "pytest", "-p", "no:cacheprovider", *map(str, for_boards())]
+        return subprocess.run(asked, cwd=TESTS.parent).returncode == 0
+
+
+def main(asked: list[str]) -> str | int:
+    outcomes = {}
+    for release in asked or NUMPY:
+        interpreter = find(release)
+        print(f"== python {release}: {interpreter or 'not here'}", flush=True)
+        if interpreter is not None:
+            outcomes[release] = passes(interpreter, NUMPY[release])
+    if not outcomes:
+        return f"no interpreter of {', '.join(asked or NUMPY)} is here: nothing was run"
+    failed = [release for release, passed in outcomes.items() if not passed]
+    print(f"ran on python {', '.join(outcomes)}")
+    return f"failed on python {', '.join(failed)}" if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
