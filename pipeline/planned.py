@@ -1,11 +1,10 @@
 """`shoal plan`: the least to remove so that the measured network meets every budget.
 
     dense, measured --meets--> keep everything
-                    --misses-> every option alone, beside dense -> closed loop -> plan
+                    --misses-> latency table of every option -> closed loop -> plan
 
-Needs no torch and no training. Variants are written a batch at a time, each batch over the last:
-a hundred options of a network of 100 MB never take more than `BATCH_BYTES` of disk and of the
-worker's memory. Every batch has dense beside it, whose own time brings the batches to one scale.
+Needs no torch and no training. Whatever was measured is kept in the registry: a job that is cut
+short, by Ctrl-C or a device that disappears, goes on from there when it is asked for again.
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
 from pydantic import TypeAdapter
 
-from pipeline.feedback import Attempt, Bench, Goal, Measured, out_of_reach, search
-from pipeline.mapping import MAX_KERNEL, Map, Option, load_model, map_model
+from pipeline.feedback import Attempt, Bench, Goal, judged, out_of_reach, search
+from pipeline.latency_table import tabulate
+from pipeline.mapping import MAX_KERNEL, Option, load_model, map_model
 from pipeline.plan_document import PlanDocument
 from pipeline.plan_file import goals_of, losses_of, options_of, predicted_ratios, read_plan
 from pipeline.plan_found import Asked, Found, document
-from pipeline.planning import LatencyTable, Plan
+from pipeline.planning import Plan
 from pipeline.progress import Reporter
-from profiles.statistics import Estimate
-from profiles.target import Target
-from runtimes.errors import InputError
+from pipeline.resumed import Resumed, job_of
+from profiles.store import Store, registry_folder
+from runtimes.errors import InputError, NothingMeasured, RuntimeUnavailable
 from runtimes.onnx_file import sha256
-
-BATCH_BYTES = 2**29
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Wish:
     source: Path | None = None
     out: Path | None = None
     max_rounds: int = 5
-    rounds: int = 8
+    rounds: int = 6
     max_kernel: int | None = None
     seed: int = 0
 
@@ -67,17 +66,28 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     if filed and filed.model_sha256 not in (None, digest):
         reporter.say(f"{path} is not the file that the plan was made for; it has the same options")
     ir.external_data.load_to_model(network)  # variants are saved in another folder
-    with tempfile.TemporaryDirectory(prefix="shoal-plan-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="shoal-plan-") as folder,
+        closing(Store(registry_folder())) as store,
+    ):
         bench = Bench(network, map_, Path(folder), seed=wish.seed, rounds=wish.rounds)
-        reporter.say(f"measuring {path.name} as it is")
-        dense = tuple(bench.keep(goal.target) for goal in goals)
-        if filed and given is not None:
-            attempt = bench.attempt(_stated(given, losses, filed.predicted_ms), goals)
-            _tell(attempt, reporter)
-            reasons = () if all(attempt.meets) else (_over(attempt, goals),)
-            found = Found(dense, (), (attempt,), (predicted_ratios(filed),), attempt, reasons)
-        else:
-            found = find(bench, map_, losses, goals, dense, wish.max_rounds, reporter)
+        job = {
+            "model": digest,
+            "goals": [[asdict(goal.target), goal.budget.text] for goal in goals],
+            "losses": losses,
+            "given": [option.id for option in given or ()],
+            "sampling": [wish.rounds, wish.max_rounds, wish.seed, max_kernel],
+        }
+        device = Resumed(bench, store, job_of(job))
+        try:
+            if filed and given is not None:
+                found = again(device, _stated(given, losses, filed.predicted_ms), goals, reporter)
+                found = replace(found, predicted=(predicted_ratios(filed),))
+            else:
+                found = find(device, map_.options, losses, goals, wish.max_rounds, reporter)
+        except (NothingMeasured, RuntimeUnavailable) as e:
+            raise type(e)(f"{e}; what was measured is kept: the same command goes on there") from e
+        device.finished()
     loss = "scores" if wish.scores else "sites"
     asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
     made = document(asked, map_, losses, goals, found)
@@ -86,34 +96,43 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     return made
 
 
+def again(device: Resumed, plan: Plan, goals: Sequence[Goal], reporter: Reporter) -> Found:
+    """A given plan, measured."""
+    dense = tuple(device.keep(goal.target).measured for goal in goals)
+    attempt = device.attempt(plan, goals)
+    _tell(attempt, reporter)
+    reasons = () if all(attempt.meets) else (_over(attempt, goals),)
+    return Found(dense, (), (attempt,), (), attempt, reasons)
+
+
 def find(
-    bench: Bench,
-    map_: Map,
+    device: Resumed,
+    options: Sequence[Option],
     losses: Mapping[str, float],
     goals: Sequence[Goal],
-    dense: tuple[Measured, ...],
     max_rounds: int,
     reporter: Reporter,
 ) -> Found:
     """Keep everything where that is enough; else the table of every target and the closed loop."""
+    reporter.say("measuring the network as it is")
+    keeping = [device.keep(goal.target) for goal in goals]
+    dense = tuple(one.measured for one in keeping)
     as_it_is = {m.target: m.latency_ms.value for m in dense}
-    kept = Attempt(
-        Plan((), as_it_is, {}, 0.0, "keeps everything", 0.0),
-        dense,
-        tuple(m.meets(goal.budget) for m, goal in zip(dense, goals, strict=True)),
-    )
+    kept = judged(Plan((), as_it_is, {}, 0.0, "keeps everything", 0.0), dense, goals)
     if all(kept.meets):
         return Found(dense, (), (), (), kept, ("the network as it is meets every budget",))
-    options = map_.options
     if not options:
         reason = "nothing can be removed: no option replaces anything (`shoal map` says why)"
         return Found(dense, (), (), (), kept, (reason,))
-    tables = tuple(
-        tabulate(bench, goal.target, options, measured.latency_ms, reporter)
-        for goal, measured in zip(goals, dense, strict=True)
-    )
+    made = [
+        tabulate(device.bench, goal.target, one, options, device.store, reporter)
+        for goal, one in zip(goals, keeping, strict=True)
+    ]
+    for one in made:
+        reporter.say(f"latency table of {one.target}: {one.summary}")
+    tables = tuple(one.table for one in made)
     done = search(
-        bench,
+        device,
         options,
         losses,
         tables,
@@ -131,25 +150,6 @@ def find(
     nearest = min(done.attempts, key=lambda attempt: _excess(attempt, goals))
     reason = out_of_reach(nearest, goals)
     return Found(dense, tables, done.attempts, predicted, nearest, (reason,))
-
-
-def tabulate(
-    bench: Bench, target: Target, options: Sequence[Option], dense: Estimate, reporter: Reporter
-) -> LatencyTable:
-    """Every option on the target, a batch at a time, as if beside a dense network of that time."""
-    size = max(1, BATCH_BYTES // bench.dense_path.stat().st_size - 1)
-    batches = [options[i : i + size] for i in range(0, len(options), size)]
-    differences: dict[str, Estimate] = {}
-    name = f"latency table of {target.name}, {len(options)} options"
-    with reporter.task(name, bench.rounds * len(batches)) as step:
-        for batch in batches:
-            table = bench.tabulate(target, batch, step=step)
-            scale = dense.value / table.dense.value
-            differences |= {
-                id_: Estimate(d.value * scale, d.lo * scale, d.hi * scale, d.confidence)
-                for id_, d in table.differences.items()
-            }
-    return LatencyTable(target.name, dense, differences)
 
 
 def _stated(
