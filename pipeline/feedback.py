@@ -245,20 +245,15 @@ def search(
     max_rounds: int,
     on_attempt: Callable[[Attempt], None],
 ) -> Search:
-    """Plan until the measured network meets every budget; keep the one of least predicted loss."""
+    """Plan until the measured network meets every budget; keep the one of least predicted loss.
+
+    Where no plan is predicted to meet, and as a last resort after `max_rounds`, the fastest is
+    tried: what it measures corrects the table like any other.
+    """
     as_measured = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
     attempts: list[Attempt] = []
     best: int | None = None
-    last: int | None = None
-
-    def attempt(plan: Plan) -> None:
-        nonlocal best
-        made = device.attempt(plan, goals)
-        attempts.append(made)
-        on_attempt(made)
-        better = best is None or plan.predicted_loss < attempts[best].plan.predicted_loss
-        if all(made.meets) and better:
-            best = len(attempts) - 1
+    quickest: int | None = None
 
     def limits() -> list[Limit]:
         plans = [frozenset(one.plan.options) for one in attempts]
@@ -267,25 +262,29 @@ def search(
             for index, (first, table) in enumerate(zip(as_measured, tables, strict=True))
         ]
 
-    for _ in range(max_rounds):
-        plan = solve(
-            options,
-            losses,
-            limits(),
-            excluded=[frozenset(a.plan.options) for a in attempts],
-            below_loss=attempts[best].plan.predicted_loss if best is not None else None,
-        )
-        if plan is None:
+    for round_ in range(max_rounds + 1):
+        plan = None
+        if round_ < max_rounds:
+            plan = solve(
+                options,
+                losses,
+                limits(),
+                excluded=[frozenset(a.plan.options) for a in attempts],
+                below_loss=attempts[best].plan.predicted_loss if best is not None else None,
+            )
+        if plan is None and best is None:
+            plan = fastest(options, losses, limits())
+            tried = [set(a.plan.options) for a in attempts] + [set(plan.options)]
+            quickest = tried.index(set(plan.options))
+        if plan is None or quickest is not None and quickest < len(attempts):
             break
-        attempt(plan)
-    if best is None:
-        quickest = fastest(options, losses, limits())
-        tried = [set(a.plan.options) for a in attempts]
-        if set(quickest.options) not in tried:
-            tried.append(set(quickest.options))
-            attempt(quickest)
-        last = tried.index(set(quickest.options)) if best is None else None
-    return Search(tuple(attempts), best, last)
+        made = device.attempt(plan, goals)
+        attempts.append(made)
+        on_attempt(made)
+        better = best is None or plan.predicted_loss < attempts[best].plan.predicted_loss
+        if all(made.meets) and better:
+            best = len(attempts) - 1
+    return Search(tuple(attempts), best, quickest if best is None else None)
 
 
 def limit_of(table: LatencyTable, goal: Goal) -> Limit:
