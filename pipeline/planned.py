@@ -19,19 +19,22 @@ from pathlib import Path
 import onnx_ir as ir
 from pydantic import TypeAdapter
 
-from pipeline.feedback import Attempt, Bench, Goal, Measured, out_of_reach, search
+from pipeline.feedback import Attempt, Bench, Goal, Measured, limit_of, out_of_reach, search
+from pipeline.frontier import keeps_everything, measure_all, spread
 from pipeline.mapping import MAX_KERNEL, Map, Option, load_model, map_model
 from pipeline.plan_document import PlanDocument
 from pipeline.plan_file import goals_of, losses_of, options_of, predicted_ratios, read_plan
 from pipeline.plan_found import Asked, Found, document
 from pipeline.planning import LatencyTable, Plan
 from pipeline.progress import Reporter
+from profiles.budget import UNLIMITED
 from profiles.statistics import Estimate
 from profiles.target import Target
 from runtimes.errors import InputError
 from runtimes.onnx_file import sha256
 
 BATCH_BYTES = 2**29
+NO_BUDGET = "no budget was given, so nothing has to be removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Wish:
     scores: Path | None = None
     source: Path | None = None
     out: Path | None = None
+    frontier: int = 0
     max_rounds: int = 5
     rounds: int = 8
     max_kernel: int | None = None
@@ -56,7 +60,9 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     path = wish.model or (Path(filed.model) if filed and filed.model else None)
     if path is None:
         raise InputError("no network to plan: give MODEL.onnx, or --from with a plan that names it")
-    goals = goals_of(wish.targets, wish.budgets, filed)
+    if filed and wish.frontier:
+        raise InputError("--frontier searches and --from measures a given plan: give one of them")
+    goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
     _check_out(wish.out)
     network = load_model(path)
     max_kernel = wish.max_kernel or (filed.max_kernel if filed else None) or MAX_KERNEL
@@ -77,7 +83,16 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
             reasons = () if all(attempt.meets) else (_over(attempt, goals),)
             found = Found(dense, (), (attempt,), (predicted_ratios(filed),), attempt, reasons)
         else:
-            found = find(bench, map_, losses, goals, dense, wish.max_rounds, reporter)
+            found = find(
+                bench,
+                map_,
+                losses,
+                goals,
+                dense,
+                max_rounds=wish.max_rounds,
+                frontier=wish.frontier,
+                reporter=reporter,
+            )
     loss = "scores" if wish.scores else "sites"
     asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
     made = document(asked, map_, losses, goals, found)
@@ -92,26 +107,42 @@ def find(
     losses: Mapping[str, float],
     goals: Sequence[Goal],
     dense: tuple[Measured, ...],
+    *,
     max_rounds: int,
+    frontier: int,
     reporter: Reporter,
 ) -> Found:
-    """Keep everything where that is enough; else the table of every target and the closed loop."""
+    """Keep everything where that is enough; else the table of every target and the closed loop.
+
+    `frontier` plans from the same table, if any were asked for, whatever the budgets are.
+    """
     as_it_is = {m.target: m.latency_ms.value for m in dense}
     kept = Attempt(
-        Plan((), as_it_is, {}, 0.0, "keeps everything", 0.0),
+        keeps_everything(as_it_is),
         dense,
         tuple(m.meets(goal.budget) for m, goal in zip(dense, goals, strict=True)),
     )
-    if all(kept.meets):
+    if all(kept.meets) and not frontier:
         return Found(dense, (), (), (), kept, ("the network as it is meets every budget",))
     options = map_.options
     if not options:
         reason = "nothing can be removed: no option replaces anything (`shoal map` says why)"
-        return Found(dense, (), (), (), kept, (reason,))
+        return Found(dense, (), (), (), kept, (reason,), (kept,) if frontier else ())
     tables = tuple(
         tabulate(bench, goal.target, options, measured.latency_ms, reporter)
         for goal, measured in zip(goals, dense, strict=True)
     )
+    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+
+    def between(known: Sequence[Attempt]) -> tuple[Attempt, ...]:
+        plans = spread(options, losses, limits, frontier)
+        reporter.say(f"frontier of {len(plans)} plans")
+        return measure_all(bench, plans, goals, known, lambda a: _tell(a, reporter, judged=False))
+
+    if all(kept.meets):
+        free = all(goal.budget == UNLIMITED for goal in goals)
+        reason = NO_BUDGET if free else "the network as it is meets every budget"
+        return Found(dense, tables, (), (), kept, (reason,), between([kept]))
     done = search(
         bench,
         options,
@@ -121,16 +152,17 @@ def find(
         max_rounds=max_rounds,
         on_attempt=lambda attempt: _tell(attempt, reporter),
     )
+    points = between([kept, *done.attempts]) if frontier else ()
     predicted = tuple(
         {target: ms / as_it_is[target] for target, ms in a.plan.predicted_ms.items()}
         for a in done.attempts
     )
     if done.best is not None:
         chosen = done.attempts[done.best]
-        return Found(dense, tables, done.attempts, predicted, chosen)
+        return Found(dense, tables, done.attempts, predicted, chosen, (), points)
     nearest = min(done.attempts, key=lambda attempt: _excess(attempt, goals))
     reason = out_of_reach(nearest, goals)
-    return Found(dense, tables, done.attempts, predicted, nearest, (reason,))
+    return Found(dense, tables, done.attempts, predicted, nearest, (reason,), points)
 
 
 def tabulate(
@@ -178,13 +210,14 @@ def _over(attempt: Attempt, goals: Sequence[Goal]) -> str:
     return f"the plan does not meet {' and '.join(over)}; plan again without --from"
 
 
-def _tell(attempt: Attempt, reporter: Reporter) -> None:
+def _tell(attempt: Attempt, reporter: Reporter, *, judged: bool = True) -> None:
     for m, meets in zip(attempt.measured, attempt.meets, strict=True):
         predicted = attempt.plan.predicted_ms.get(m.target)
         said = "" if predicted is None else f"predicted {predicted:.4g} ms, "
+        verdict = f": {'meets' if meets else 'over'} the budget" if judged else ""
         reporter.say(
             f"  {len(attempt.plan.options)} replacements: {said}measured {m.latency_ms.value:.4g} "
-            f"ms = {m.ratio.value:.3f}x on {m.target}: {'meets' if meets else 'over'} the budget"
+            f"ms = {m.ratio.value:.3f}x on {m.target}{verdict}"
         )
 
 
