@@ -276,7 +276,9 @@ def search(
             plan = fastest(options, losses, limits())
             tried = [set(a.plan.options) for a in attempts] + [set(plan.options)]
             quickest = tried.index(set(plan.options))
-        if plan is None or quickest is not None and quickest < len(attempts):
+            if quickest < len(attempts):
+                break
+        if plan is None:
             break
         made = device.attempt(plan, goals)
         attempts.append(made)

@@ -19,7 +19,8 @@ from pathlib import Path
 import onnx_ir as ir
 from pydantic import TypeAdapter
 
-from pipeline.feedback import Attempt, Bench, Goal, judged, out_of_reach, search
+from pipeline.feedback import Attempt, Bench, Goal, judged, limit_of, out_of_reach, search
+from pipeline.frontier import keeps_everything, measure_all, spread
 from pipeline.latency_table import tabulate
 from pipeline.mapping import MAX_KERNEL, Option, load_model, map_model
 from pipeline.plan_document import PlanDocument
@@ -28,9 +29,12 @@ from pipeline.plan_found import Asked, Found, document
 from pipeline.planning import Plan
 from pipeline.progress import Reporter
 from pipeline.resumed import Resumed, job_of
+from profiles.budget import UNLIMITED
 from profiles.store import Store, registry_folder
 from runtimes.errors import InputError, NothingMeasured, RuntimeUnavailable
 from runtimes.onnx_file import sha256
+
+NO_BUDGET = "no budget was given, so nothing has to be removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Wish:
     scores: Path | None = None
     source: Path | None = None
     out: Path | None = None
+    frontier: int = 0
     max_rounds: int = 5
     rounds: int = 6
     max_kernel: int | None = None
@@ -55,7 +60,9 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     path = wish.model or (Path(filed.model) if filed and filed.model else None)
     if path is None:
         raise InputError("no network to plan: give MODEL.onnx, or --from with a plan that names it")
-    goals = goals_of(wish.targets, wish.budgets, filed)
+    if filed and wish.frontier:
+        raise InputError("--frontier searches and --from measures a given plan: give one of them")
+    goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
     _check_out(wish.out)
     network = load_model(path)
     max_kernel = wish.max_kernel or (filed.max_kernel if filed else None) or MAX_KERNEL
@@ -76,7 +83,7 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
             "goals": [[asdict(goal.target), goal.budget.text] for goal in goals],
             "losses": losses,
             "given": [option.id for option in given or ()],
-            "sampling": [wish.rounds, wish.max_rounds, wish.seed, max_kernel],
+            "sampling": [wish.rounds, wish.max_rounds, wish.frontier, wish.seed, max_kernel],
         }
         device = Resumed(bench, store, job_of(job))
         try:
@@ -84,7 +91,15 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
                 found = again(device, _stated(given, losses, filed.predicted_ms), goals, reporter)
                 found = replace(found, predicted=(predicted_ratios(filed),))
             else:
-                found = find(device, map_.options, losses, goals, wish.max_rounds, reporter)
+                found = find(
+                    device,
+                    map_.options,
+                    losses,
+                    goals,
+                    max_rounds=wish.max_rounds,
+                    frontier=wish.frontier,
+                    reporter=reporter,
+                )
         except (NothingMeasured, RuntimeUnavailable) as e:
             raise type(e)(f"{e}; what was measured is kept: the same command goes on there") from e
         device.finished()
@@ -110,20 +125,25 @@ def find(
     options: Sequence[Option],
     losses: Mapping[str, float],
     goals: Sequence[Goal],
+    *,
     max_rounds: int,
+    frontier: int,
     reporter: Reporter,
 ) -> Found:
-    """Keep everything where that is enough; else the table of every target and the closed loop."""
+    """Keep everything where that is enough; else the table of every target and the closed loop.
+
+    `frontier` plans from the same table, if any were asked for, whatever the budgets are.
+    """
     reporter.say("measuring the network as it is")
     keeping = [device.keep(goal.target) for goal in goals]
     dense = tuple(one.measured for one in keeping)
     as_it_is = {m.target: m.latency_ms.value for m in dense}
-    kept = judged(Plan((), as_it_is, {}, 0.0, "keeps everything", 0.0), dense, goals)
-    if all(kept.meets):
+    kept = judged(keeps_everything(as_it_is), dense, goals)
+    if all(kept.meets) and not frontier:
         return Found(dense, (), (), (), kept, ("the network as it is meets every budget",))
     if not options:
         reason = "nothing can be removed: no option replaces anything (`shoal map` says why)"
-        return Found(dense, (), (), (), kept, (reason,))
+        return Found(dense, (), (), (), kept, (reason,), (kept,) if frontier else ())
     made = [
         tabulate(device.bench, goal.target, one, options, device.store, reporter)
         for goal, one in zip(goals, keeping, strict=True)
@@ -131,6 +151,19 @@ def find(
     for one in made:
         reporter.say(f"latency table of {one.target}: {one.summary}")
     tables = tuple(one.table for one in made)
+    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+
+    def between(known: Sequence[Attempt]) -> tuple[Attempt, ...]:
+        plans = spread(options, losses, limits, frontier)
+        reporter.say(f"frontier of {len(plans)} plans")
+        return measure_all(
+            device, plans, goals, known, lambda a: _tell(a, reporter, verdicts=False)
+        )
+
+    if all(kept.meets):
+        free = all(goal.budget == UNLIMITED for goal in goals)
+        reason = NO_BUDGET if free else "the network as it is meets every budget"
+        return Found(dense, tables, (), (), kept, (reason,), between([kept]))
     done = search(
         device,
         options,
@@ -140,16 +173,17 @@ def find(
         max_rounds=max_rounds,
         on_attempt=lambda attempt: _tell(attempt, reporter),
     )
+    points = between([kept, *done.attempts]) if frontier else ()
     predicted = tuple(
         {target: ms / as_it_is[target] for target, ms in a.plan.predicted_ms.items()}
         for a in done.attempts
     )
     if done.best is not None:
         chosen = done.attempts[done.best]
-        return Found(dense, tables, done.attempts, predicted, chosen)
+        return Found(dense, tables, done.attempts, predicted, chosen, (), points)
     nearest = min(done.attempts, key=lambda attempt: _excess(attempt, goals))
     reason = out_of_reach(nearest, goals)
-    return Found(dense, tables, done.attempts, predicted, nearest, (reason,))
+    return Found(dense, tables, done.attempts, predicted, nearest, (reason,), points)
 
 
 def _stated(
@@ -178,13 +212,14 @@ def _over(attempt: Attempt, goals: Sequence[Goal]) -> str:
     return f"the plan does not meet {' and '.join(over)}; plan again without --from"
 
 
-def _tell(attempt: Attempt, reporter: Reporter) -> None:
+def _tell(attempt: Attempt, reporter: Reporter, *, verdicts: bool = True) -> None:
     for m, meets in zip(attempt.measured, attempt.meets, strict=True):
         predicted = attempt.plan.predicted_ms.get(m.target)
         said = "" if predicted is None else f"predicted {predicted:.4g} ms, "
+        verdict = f": {'meets' if meets else 'over'} the budget" if verdicts else ""
         reporter.say(
             f"  {len(attempt.plan.options)} replacements: {said}measured {m.latency_ms.value:.4g} "
-            f"ms = {m.ratio.value:.3f}x on {m.target}: {'meets' if meets else 'over'} the budget"
+            f"ms = {m.ratio.value:.3f}x on {m.target}{verdict}"
         )
 
 
