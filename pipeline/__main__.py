@@ -3,13 +3,11 @@
 Each verb builds a document (a frozen dataclass) and hands it to `pipeline.console.finish`.
 """
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from pipeline import (
     bench,
@@ -27,8 +25,6 @@ from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
 from pipeline.mapping import MAX_KERNEL
 from pipeline.recipe import DEFAULT, load_recipe
-from pipeline.report import read_document, show_report, write_report
-from pipeline.schemas import schema_of
 from profiles import agent
 from profiles.target import find_target
 
@@ -260,38 +256,6 @@ def doctor_verb(
             code=proving.exit_code,
         )
     finish(lambda _: doctor.doctor(), show=doctor.show_doctor, as_json=as_json, quiet=quiet)
-
-
-@app.command("report")
-def report_verb(
-    folder: Annotated[Path, typer.Argument(help="The folder of a finished `shoal compress`.")],
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Make report.html, report.md and report.json of a job again."""
-    finish(
-        lambda _: write_report(read_document(folder), folder),
-        show=show_report,
-        as_json=as_json,
-        quiet=quiet,
-    )
-
-
-@app.command("schema")
-def schema_verb(
-    name: Annotated[str, typer.Argument(help="A verb, or `recipe`.")],
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """The JSON schema of what a verb prints, or of the recipe."""
-    finish(
-        lambda _: schema_of(name),
-        show=lambda schema: Text(json.dumps(schema, indent=2)),
-        as_json=as_json,
-        quiet=quiet,
-    )
 
 
 @app.command("agent")

@@ -11,9 +11,10 @@ from rich.console import Group
 from rich.table import Table
 
 from pipeline.documents import ParityRecord
-from pipeline.precision import Activations, Precision
+from pipeline.precision import Activations
 from pipeline.variants import Variant, VariantParity, why_refused
 from pipeline.verify import Parity
+from runtimes.base import Precision
 from runtimes.onnx_file import sha256
 
 REFUSED = 3

@@ -1,13 +1,17 @@
-"""The verb that writes a network in other precisions: export."""
+"""The verbs that put out what is there: export, report, schema."""
 
+import json
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.recipe import DEFAULT
+from pipeline.report import read_document, show_report, write_report
+from pipeline.schemas import schema_of
 
 app = typer.Typer()
 
@@ -44,4 +48,36 @@ def export_verb(
         as_json=as_json,
         quiet=quiet,
         code=document.exit_code,
+    )
+
+
+@app.command("report")
+def report_verb(
+    folder: Annotated[Path, typer.Argument(help="The folder of a finished `shoal compress`.")],
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make report.html, report.md and report.json of a job again."""
+    finish(
+        lambda _: write_report(read_document(folder), folder),
+        show=show_report,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@app.command("schema")
+def schema_verb(
+    name: Annotated[str, typer.Argument(help="A verb, or `recipe`.")],
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """The JSON schema of what a verb prints, or of the recipe."""
+    finish(
+        lambda _: schema_of(name),
+        show=lambda schema: Text(json.dumps(schema, indent=2)),
+        as_json=as_json,
+        quiet=quiet,
     )

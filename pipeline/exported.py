@@ -29,13 +29,13 @@ from pipeline.exported_file import export_file
 from pipeline.finetune import predict
 from pipeline.job import Job
 from pipeline.opening import goals_and_targets, opened
-from pipeline.precision import PRECISIONS, Precision
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.report import read_document
 from pipeline.variants import those_here, variants
 from pipeline.verify import verify
 from profiles.target import Target, find_target
+from runtimes.base import PRECISIONS, Precision
 from runtimes.errors import InputError
 from runtimes.onnx_file import sha256
 

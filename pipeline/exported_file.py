@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.export_document import ExportDocument, exported_row, fp32_row, refused_row
-from pipeline.precision import Activations, Arrays, Precision, activations_for, make
+from pipeline.precision import Activations, Arrays, activations_for, make
 from pipeline.variants import REFERENCE, Variant, check, file_name, those_here
 from profiles.target import Target, find_target
+from runtimes.base import Precision
 from runtimes.errors import InputError
 from runtimes.inputs import seeded
 from runtimes.onnx_file import read_declared

@@ -37,13 +37,11 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 
 from pipeline.loading import load_model
 from profiles.target import Target
-from runtimes.base import Artifact
+from runtimes.base import Artifact, Precision
 from runtimes.errors import InputError
 from runtimes.onnx_file import Port, read_declared, sha256
 
-Precision = Literal["fp32", "fp16", "int8"]
 Activations = Literal["uint8", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 STAY_FP32 = (  # what sums many terms or leaves fp16's range of 6e-5 to 65504, and what lacks fp16
     "Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "InstanceNormalization",
     "GroupNormalization", "ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare", "Exp", "Log",

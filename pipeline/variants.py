@@ -17,10 +17,11 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from pipeline.job import Job, write_bytes
-from pipeline.precision import Activations, Arrays, Made, Precision, activations_for, make
+from pipeline.precision import Activations, Arrays, Made, activations_for, make
 from pipeline.verify import CHUNK
 from profiles.target import Target, find_target
 from runtimes import base
+from runtimes.base import Precision
 from runtimes.errors import InputError
 from runtimes.inputs import given
 from runtimes.onnx_file import read_declared, sha256

@@ -6,6 +6,7 @@ or an NPU compiles is kept; on a CPU compiling is a part of `load_ms` that its u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from runtimes.base import Arrays, Inputs, Layer, Runtime
 from runtimes.engine_cache import cache_folder
 from runtimes.errors import InputError, RuntimeUnavailable
 from runtimes.onnx_file import read_declared
+from runtimes.read_back import OF_TYPE, computed_in
 
 READ_BACK = (
     "PERFORMANCE_HINT",
@@ -29,6 +31,7 @@ class OvSession:
         self._compiled = compiled
         self._profiled = profiled
         self._layers: list[Layer] = []
+        self._precisions = _precisions(compiled)
         self._request = compiled.create_infer_request()
         self._tensors = {name: ov.Tensor(array, shared_memory=True)
                          for name, array in arrays.items()}  # fmt: skip
@@ -39,7 +42,7 @@ class OvSession:
     def run(self) -> None:
         self._infer(None, share_inputs=True, share_outputs=True)
         if self._profiled:
-            self._layers += _executed(self._request)
+            self._layers += _executed(self._request, self._precisions)
 
     def outputs(self) -> Arrays:
         return {
@@ -53,7 +56,8 @@ class OvSession:
         devices = self._compiled.get_property("EXECUTION_DEVICES")
         return {
             "providers": ",".join(devices),
-            "inference_precision": self._compiled.get_property(
+            "inference_precision": computed_in(self._precisions.values()) or "it does not say",
+            "precision_hint": self._compiled.get_property(
                 "INFERENCE_PRECISION_HINT"
             ).get_type_name(),
             **{name.lower(): value for name, value in known.items()},
@@ -118,10 +122,30 @@ def names_one_of(device: str, available: list[str]) -> bool:
     return any(device in (name, name.split(".")[0]) for name in available)
 
 
-def _executed(request: ov.InferRequest) -> list[Layer]:
+def _precisions(compiled: ov.CompiledModel) -> dict[str, Layer]:
+    """Every operator as it was compiled, without a time."""
+    found = {}
+    for node in compiled.get_runtime_model().get_ops():
+        facts = node.get_rt_info()
+        name = node.get_friendly_name()
+        kind, precision = (
+            facts[key].astype(str) if key in facts else ""
+            for key in ("layerType", "runtimePrecision")
+        )
+        found[name] = Layer(name, kind, 0.0, OF_TYPE.get(precision))
+    return found
+
+
+def _executed(request: ov.InferRequest, compiled: Mapping[str, Layer]) -> list[Layer]:
     """The operators of the last run; OpenVINO forgets them with the next."""
+    unknown = Layer("", "", 0.0)
     return [
-        Layer(node.node_name, node.node_type, node.real_time.total_seconds() * 1e3)
+        Layer(
+            node.node_name,
+            node.node_type,
+            node.real_time.total_seconds() * 1e3,
+            compiled.get(node.node_name, unknown).precision,
+        )
         for node in request.profiling_info
         if node.status == ov.ProfilingInfo.Status.EXECUTED
     ]
