@@ -140,6 +140,25 @@ class CandidateRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrontierRow:
+    """One plan between the network as it is and the fastest, weights untrained.
+
+    `dominated`: another one is predicted to lose no more and measured no slower on any target.
+    `prediction_error`: predicted over measured, both relative to dense beside them, minus one.
+    """
+
+    options: tuple[str, ...]
+    removed_sites: tuple[str, ...]
+    predicted_loss: float
+    macs: int
+    predicted_ms: dict[str, float]
+    measured_ms: dict[str, Latency]
+    prediction_error: dict[str, float]
+    meets: dict[str, bool]
+    dominated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExactRecord:
     """The fastest plan of exact merges alone, weights untrained: what depth alone would give."""
 

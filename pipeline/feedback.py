@@ -1,32 +1,33 @@
 """Build the planned network, measure it whole, correct the table, plan again.
 
-Latency does not depend on weights, so nothing has been trained yet. After each round the savings
-predicted for a target are scaled by what was really saved, judged by the upper bound of the
-interval; a plan that meets every budget is kept, and the search goes on only for one of less loss.
+Latency does not depend on weights, so nothing has been trained yet. A plan is judged by the upper
+bound of its interval; one that meets every budget is kept, and the search goes on only for one of
+less loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import onnx_ir as ir
 
 from pipeline.building import build
+from pipeline.correction import corrected
 from pipeline.mapping import Map, Option
+from pipeline.pace import laps
 from pipeline.planning import LatencyTable, Limit, Plan, fastest, solve
+from pipeline.yardstick import DIFFERS, conditions, sizes, write_yardstick
 from profiles.budget import Budget
-from profiles.comparison import difference_ms, ratio
+from profiles.comparison import ratio
 from profiles.rounds import measure
 from profiles.statistics import Estimate
 from profiles.target import Target
 from runtimes.errors import InputError
 
-SCALE_LIMITS = (0.25, 1.5)
-TABLE_LAPS = 2  # block pairs per option and round
-LAPS = 5  # block pairs of a whole plan and round
+DENSE_LAPS = 2  # block pairs of dense alone and round
 WARM_UP_S = 0.3  # per round of a whole plan: caches and clocks, beside a fresh process
 
 
@@ -63,6 +64,16 @@ class Measured:
         if budget.ratio is not None:
             return self.ratio.lo > budget.ratio
         return self.latency_ms.lo > budget.limit_ms(self.dense_ms.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The dense network on one target; `conditions` name all that a latency there depends on."""
+
+    measured: Measured
+    yardstick_ms: float
+    conditions: str
+    runtime_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,59 +124,52 @@ class Bench:
         self.options: dict[str, Option] = {option.id: option for option in map_.options}
         self.dense_path = folder / "dense.onnx"
         ir.save(dense, self.dense_path)
-
-    def tabulate(
-        self, target: Target, options: Sequence[Option], *, step: Callable[[int], None]
-    ) -> LatencyTable:
-        """Every option alone on the target, interleaved with dense; `step(1)` after each round."""
-        paths = [self.dense_path]
-        for index, option in enumerate(options):
-            paths.append(self._build([option], f"option-{index}.onnx"))
-        dense, *variants = measure(
-            target,
-            paths,
-            rounds=self.rounds,
-            seed=self.seed,
-            laps=TABLE_LAPS,
-            on_round=lambda _: step(1),
-        )
-        differences = {
-            option.id: difference_ms(variant, dense)
-            for option, variant in zip(options, variants, strict=True)
-        }
-        return LatencyTable(target.name, dense.estimate_ms(), differences)
+        self.yardstick = write_yardstick(folder / "yardstick.onnx")
+        self.dense_ms: dict[str, float] = {}  # by target, once it is known
 
     def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt:
         """The planned network, weights random, measured whole on every target."""
-        path = self._build([self.options[id_] for id_ in plan.options], "plan.onnx")
-        measured = tuple(self.compare(path, goal.target) for goal in goals)
-        meets = tuple(m.meets(goal.budget) for m, goal in zip(measured, goals, strict=True))
-        return Attempt(plan, measured, meets)
+        path = self.planned(plan)
+        return judged(plan, [self.compare(path, goal.target) for goal in goals], goals)
 
-    def keep(self, target: Target) -> Measured:
-        """The dense network alone, which is itself exactly."""
-        (dense,) = measure(
+    def planned(self, plan: Plan) -> Path:
+        """The planned network; the next one is written over it."""
+        path = self.folder / "plan.onnx"
+        chosen = [self.options[id_] for id_ in plan.options]
+        ir.save(build(self.dense, self.map, chosen, seed=self.seed), path)
+        return path
+
+    def keep(self, target: Target) -> Kept:
+        """The dense network as it is, which is itself exactly, beside the yardstick."""
+        dense, yardstick = measure(
             target,
-            [self.dense_path],
+            [self.dense_path, self.yardstick],
             rounds=self.rounds,
             seed=self.seed,
-            laps=LAPS,
+            laps=DENSE_LAPS,
             warm_up_s=WARM_UP_S,
         )
         latency, itself = dense.estimate_ms(), Estimate(1.0, 1.0, 1.0, 1.0)
+        self.dense_ms[target.name] = latency.value
         samples = len(dense.samples_ns())
-        return Measured(target.name, latency, latency, itself, self.rounds, samples)
+        return Kept(
+            Measured(target.name, latency, latency, itself, self.rounds, samples),
+            ratio(yardstick, dense, across=DIFFERS).value * latency.value,
+            conditions(dense),
+            dense.identity.get("runtime_version", ""),
+        )
 
-    def compare(self, path: Path, target: Target, *, laps: int = LAPS) -> Measured:
-        """One network beside the dense one."""
+    def compare(self, path: Path, target: Target) -> Measured:
+        """One network beside the dense one, in as many pairs as its slowness allows."""
         dense, network = measure(
             target,
             [self.dense_path, path],
             rounds=self.rounds,
             seed=self.seed,
-            laps=laps,
+            laps=laps(self.dense_ms.get(target.name)),
             warm_up_s=WARM_UP_S,
         )
+        self.dense_ms[target.name] = dense.median_ms
         return Measured(
             target.name,
             network.estimate_ms(),
@@ -175,10 +179,40 @@ class Bench:
             len(network.samples_ns()),
         )
 
-    def _build(self, chosen: Sequence[Option], name: str) -> Path:
-        path = self.folder / name
-        ir.save(build(self.dense, self.map, chosen, seed=self.seed), path)
-        return path
+    def beside(
+        self,
+        reference: Path,
+        target: Target,
+        builds: Sequence[Callable[[], ir.Model]],
+        *,
+        step: Callable[[int], None],
+        **sampling: Any,
+    ) -> list[Estimate]:
+        """Every network as a ratio to the reference; `step` hears how many after each round."""
+        paths: list[Path] = []
+        shapes: dict[str, tuple[int, ...]] = {}
+        for index, make in enumerate(builds):
+            paths.append(self.folder / f"variant-{index}.onnx")
+            variant = make()
+            shapes |= sizes(variant, target.batch)
+            ir.save(variant, paths[-1])
+        first, *variants = measure(
+            target,
+            [reference, *paths],
+            rounds=self.rounds,
+            seed=self.seed,
+            shapes=shapes,
+            on_round=lambda _: step(len(paths)),
+            **sampling,
+        )
+        for path in paths:
+            path.unlink()
+        return [ratio(variant, first, across=DIFFERS) for variant in variants]
+
+
+def judged(plan: Plan, measured: Sequence[Measured], goals: Sequence[Goal]) -> Attempt:
+    meets = tuple(m.meets(goal.budget) for m, goal in zip(measured, goals, strict=True))
+    return Attempt(plan, tuple(measured), meets)
 
 
 def close_loop(
@@ -211,62 +245,54 @@ def search(
     max_rounds: int,
     on_attempt: Callable[[Attempt], None],
 ) -> Search:
-    """Plan until the measured network meets every budget; keep the one of least predicted loss."""
-    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+    """Plan until the measured network meets every budget; keep the one of least predicted loss.
+
+    Where no plan is predicted to meet, and as a last resort after `max_rounds`, the fastest is
+    tried: what it measures corrects the table like any other.
+    """
+    as_measured = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
     attempts: list[Attempt] = []
     best: int | None = None
-    last: int | None = None
+    quickest: int | None = None
 
-    def attempt(plan: Plan) -> None:
-        nonlocal best, limits
+    def limits() -> list[Limit]:
+        plans = [frozenset(one.plan.options) for one in attempts]
+        return [
+            corrected(first, table, plans, [one.measured[index].ratio for one in attempts])
+            for index, (first, table) in enumerate(zip(as_measured, tables, strict=True))
+        ]
+
+    for round_ in range(max_rounds + 1):
+        plan = None
+        if round_ < max_rounds:
+            plan = solve(
+                options,
+                losses,
+                limits(),
+                excluded=[frozenset(a.plan.options) for a in attempts],
+                below_loss=attempts[best].plan.predicted_loss if best is not None else None,
+            )
+        if plan is None and best is None:
+            plan = fastest(options, losses, limits())
+            tried = [set(a.plan.options) for a in attempts] + [set(plan.options)]
+            quickest = tried.index(set(plan.options))
+            if quickest < len(attempts):
+                break
+        if plan is None:
+            break
         made = device.attempt(plan, goals)
         attempts.append(made)
         on_attempt(made)
         better = best is None or plan.predicted_loss < attempts[best].plan.predicted_loss
         if all(made.meets) and better:
             best = len(attempts) - 1
-        limits = [_corrected(x, plan, m) for x, m in zip(limits, made.measured, strict=True)]
-
-    for _ in range(max_rounds):
-        plan = solve(
-            options,
-            losses,
-            limits,
-            excluded=[frozenset(a.plan.options) for a in attempts],
-            below_loss=attempts[best].plan.predicted_loss if best is not None else None,
-        )
-        if plan is None:
-            break
-        attempt(plan)
-    if best is None:
-        quickest = fastest(options, losses, limits)
-        tried = [set(a.plan.options) for a in attempts]
-        if set(quickest.options) not in tried:
-            tried.append(set(quickest.options))
-            attempt(quickest)
-        last = tried.index(set(quickest.options)) if best is None else None
-    return Search(tuple(attempts), best, last)
+    return Search(tuple(attempts), best, quickest if best is None else None)
 
 
 def limit_of(table: LatencyTable, goal: Goal) -> Limit:
     dense_ms = table.dense.value
     differences = {id_: estimate.value for id_, estimate in table.differences.items()}
     return Limit(goal.target.name, dense_ms, differences, goal.budget.limit_ms(dense_ms))
-
-
-def _corrected(limit: Limit, plan: Plan, measured: Measured) -> Limit:
-    """Scale the predicted savings so that this plan's would have been the measured ones.
-
-    The measurement is taken relative to the dense network beside it, as the table was: a host that
-    became slower in between must not look like a smaller saving.
-    """
-    predicted = sum(limit.differences_ms[id_] for id_ in plan.options)
-    if predicted >= 0:
-        return limit
-    saved = limit.dense_ms * (measured.ratio.hi - 1)
-    low, high = SCALE_LIMITS
-    scale = min(high, max(low, saved / predicted))
-    return replace(limit, differences_ms={i: d * scale for i, d in limit.differences_ms.items()})
 
 
 def out_of_reach(made: Attempt, goals: Sequence[Goal]) -> str:

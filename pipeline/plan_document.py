@@ -12,18 +12,21 @@ from typing import Literal
 from rich.console import Group
 from rich.table import Table
 
-from pipeline.documents import Difference, Latency
+from pipeline.documents import Difference, FrontierRow, Latency
 
 NOT_MET = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedFor:
-    """What was asked of one target, and what it is: a time without these means nothing."""
+    """What was asked of one target, and what it is: a time without these means nothing.
+
+    A target that a frontier was asked for may have no budget.
+    """
 
     target: str
-    budget: str
-    limit_ms: float
+    budget: str | None
+    limit_ms: float | None
     runtime: str
     device: str
     threads: int
@@ -83,6 +86,7 @@ class PlanDocument:
     """`fastest_ms`: what came nearest to the budgets, where nothing met them; null else.
 
     `offered` options were measured one by one: none where dense already meets its budgets.
+    `frontier`: where it was asked for, plans from dense to the fastest, all from the same table.
     """
 
     schema: Literal["shoal.plan/1"] = "shoal.plan/1"
@@ -102,6 +106,7 @@ class PlanDocument:
     feasible: bool
     fastest_ms: dict[str, float] | None
     reasons: tuple[str, ...]
+    frontier: tuple[FrontierRow, ...] = ()
     fingerprint: dict[str, str | int | None]
 
 
@@ -128,7 +133,7 @@ def show_plan(document: PlanDocument) -> Group:
         found = document.measured_ms[goal.target]
         times.add_row(
             goal.target,
-            goal.budget,
+            goal.budget or "none",
             f"{document.dense_ms[goal.target].median_ms:.4g} ms",
             "" if predicted is None else f"{predicted:.4g} ms",
             f"{found.median_ms:.4g} ms [{found.interval_ms[0]:.4g}, {found.interval_ms[1]:.4g}]",
@@ -137,6 +142,36 @@ def show_plan(document: PlanDocument) -> Group:
     plan = document.plan
     removed = f"{len(plan.removed_sites)} activations removed by {len(plan.options)} replacements"
     verdict = "meets every budget" if document.feasible else "does not meet the budget"
+    if all(goal.budget is None for goal in document.targets):
+        verdict = "no budget was given"
     summary = f"{verdict}: {removed}, {len(document.rounds)} rounds, {document.offered} offered"
     tables = [chosen, times] if plan.options else [times]
-    return Group(*tables, summary, *document.reasons)
+    return Group(*tables, *_frontier(document), summary, *document.reasons)
+
+
+def _frontier(document: PlanDocument) -> list[Table]:
+    """One line for each plan and target, none where no frontier was asked for."""
+    if not document.frontier:
+        return []
+    table = Table(title="from the network as it is to the fastest plan", title_justify="left")
+    for column in ("plan", "removed", "loss", "MACs", "target", "predicted", "measured"):
+        table.add_column(column)
+    table.add_column("of dense")
+    table.add_column("")
+    for index, row in enumerate(document.frontier):
+        first = (f"{index}", f"{len(row.removed_sites)}", f"{row.predicted_loss:.4g}")
+        for target, found in row.measured_ms.items():
+            over = "" if row.meets.get(target, True) else "over the budget"
+            remarks = [remark for remark in ("dominated" if row.dominated else "", over) if remark]
+            lo, hi = found.interval_ms
+            table.add_row(
+                *first,
+                f"{row.macs:,}" if first[0] else "",
+                target,
+                f"{row.predicted_ms[target]:.4g} ms",
+                f"{found.median_ms:.4g} ms [{lo:.4g}, {hi:.4g}]",
+                f"{found.ratio:.3f}x",
+                ", ".join(remarks),
+            )
+            first = ("", "", "")
+    return [table]

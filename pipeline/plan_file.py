@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError, field_valid
 from pipeline.building import check_disjoint
 from pipeline.feedback import Goal
 from pipeline.mapping import Option
-from profiles.budget import parse_budget
+from profiles.budget import UNLIMITED, parse_budget
 from profiles.target import find_target
 from runtimes.errors import InputError
 
@@ -45,7 +45,7 @@ class Options(BaseModel):
 
 class FiledTarget(BaseModel):
     target: str
-    budget: str
+    budget: str | None
 
 
 class Median(BaseModel):
@@ -107,12 +107,23 @@ def losses_of(options: Sequence[Option], scores: Path | None) -> dict[str, float
     return {option.id: sum(score[site] for site in option.sites) for option in options}
 
 
-def goals_of(targets: Sequence[str], budgets: Sequence[str], filed: PlanFile | None) -> list[Goal]:
-    """One budget for each target, in order; those of the plan file where none are given."""
+def goals_of(
+    targets: Sequence[str],
+    budgets: Sequence[str],
+    filed: PlanFile | None,
+    *,
+    unlimited: bool = False,
+) -> list[Goal]:
+    """One budget for each target, in order; those of the plan file where none are given.
+
+    `unlimited`: no budgets at all are as good.
+    """
     if filed is not None and not targets and not budgets:
         targets = [one.target for one in filed.targets]
-        budgets = [one.budget for one in filed.targets]
-    if not targets or len(targets) != len(budgets):
+        budgets = [one.budget for one in filed.targets if one.budget is not None]
+        unlimited = not budgets
+    without = unlimited and not budgets
+    if not targets or not (without or len(targets) == len(budgets)):
         raise InputError(
             f"{len(targets)} targets and {len(budgets)} budgets: give every --target its --budget, "
             "in the same order"
@@ -120,8 +131,9 @@ def goals_of(targets: Sequence[str], budgets: Sequence[str], filed: PlanFile | N
     repeated = sorted({name for name in targets if list(targets).count(name) > 1})
     if repeated:
         raise InputError(f"target {repeated[0]!r} is given twice; give it once, with one budget")
-    given = zip(targets, budgets, strict=True)
-    return [Goal(find_target(target), parse_budget(budget)) for target, budget in given]
+    limits = [UNLIMITED] * len(targets) if without else [parse_budget(text) for text in budgets]
+    given = zip(targets, limits, strict=True)
+    return [Goal(find_target(target), limit) for target, limit in given]
 
 
 def predicted_ratios(filed: PlanFile) -> Mapping[str, float]:

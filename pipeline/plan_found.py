@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal
 
-from pipeline.documents import Difference, Latency
+from pipeline.documents import Difference
 from pipeline.feedback import Attempt, Goal, Measured
 from pipeline.mapping import Map
+from pipeline.measured_record import frontier_rows, latency
 from pipeline.plan_document import PlanDocument, PlannedFor, PlannedOption, PlanRow, RoundRow
 from pipeline.planning import LatencyTable
+from profiles.budget import UNLIMITED
 from profiles.environment import fingerprint
 
 
@@ -37,14 +39,15 @@ class Found:
     predicted: tuple[Mapping[str, float], ...]
     chosen: Attempt
     reasons: tuple[str, ...] = ()
+    frontier: tuple[Attempt, ...] = ()
 
 
 def document(
     asked: Asked, map_: Map, losses: Mapping[str, float], goals: Sequence[Goal], found: Found
 ) -> PlanDocument:
     feasible = all(found.chosen.meets)
-    measured = {m.target: _latency(m) for m in found.chosen.measured}
-    fastest = {target: latency.median_ms for target, latency in measured.items()}
+    measured = {m.target: latency(m) for m in found.chosen.measured}
+    fastest = {target: found_ms.median_ms for target, found_ms in measured.items()}
     return PlanDocument(
         model=asked.model,
         model_sha256=asked.model_sha256,
@@ -53,7 +56,7 @@ def document(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         loss=asked.loss,
         targets=tuple(_goal(g, m) for g, m in zip(goals, found.dense, strict=True)),
-        dense_ms={m.target: _latency(m) for m in found.dense},
+        dense_ms={m.target: latency(m) for m in found.dense},
         offered=len(map_.options) if found.tables else 0,
         plan=_plan(found, map_, losses),
         predicted_ms=dict(found.chosen.plan.predicted_ms),
@@ -62,15 +65,17 @@ def document(
         feasible=feasible,
         fastest_ms=fastest if asked.searched and not feasible else None,
         reasons=found.reasons,
+        frontier=frontier_rows(found.frontier, map_, goals),
         fingerprint=dict(fingerprint().facts),
     )
 
 
 def _goal(goal: Goal, dense: Measured) -> PlannedFor:
+    free = goal.budget == UNLIMITED
     return PlannedFor(
         target=goal.target.name,
-        budget=goal.budget.text,
-        limit_ms=goal.budget.limit_ms(dense.latency_ms.value),
+        budget=None if free else goal.budget.text,
+        limit_ms=None if free else goal.budget.limit_ms(dense.latency_ms.value),
         runtime=goal.target.runtime,
         device=goal.target.device,
         threads=goal.target.threads,
@@ -123,19 +128,7 @@ def _round(attempt: Attempt, predicted: Mapping[str, float]) -> RoundRow:
         options=attempt.plan.options,
         predicted_loss=attempt.plan.predicted_loss,
         predicted_ms=dict(attempt.plan.predicted_ms),
-        measured_ms={m.target: _latency(m) for m in attempt.measured},
+        measured_ms={m.target: latency(m) for m in attempt.measured},
         prediction_error={m.target: predicted[m.target] / m.ratio.value - 1 for m in known},
         meets={m.target: met for m, met in meets},
-    )
-
-
-def _latency(measured: Measured) -> Latency:
-    return Latency(
-        median_ms=measured.latency_ms.value,
-        interval_ms=(measured.latency_ms.lo, measured.latency_ms.hi),
-        ratio=measured.ratio.value,
-        ratio_interval=(measured.ratio.lo, measured.ratio.hi),
-        confidence=measured.latency_ms.confidence,
-        rounds=measured.rounds,
-        samples=measured.samples,
     )

@@ -20,8 +20,11 @@ def plan_verb(
     scores: Annotated[Path | None, typer.Option(help="JSON of `shoal score`.")] = None,
     source: Annotated[Path | None, typer.Option("--from", help="Measure this plan again.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the plan.")] = None,
+    frontier: Annotated[
+        int | None, typer.Option(min=2, help="Plans from dense to fastest.")
+    ] = None,
     max_rounds: Annotated[int, typer.Option(min=1, help="Plans that are tried.")] = 5,
-    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes per measurement.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes per measurement.")] = 6,
     max_kernel: Annotated[int | None, typer.Option(min=1, help="Largest merged kernel.")] = None,
     seed: Annotated[int, typer.Option(help="Of inputs, weights and order.")] = 0,
     as_json: AsJson = False,
@@ -36,6 +39,7 @@ def plan_verb(
         scores=scores,
         source=source,
         out=out,
+        frontier=frontier or 0,
         max_rounds=max_rounds,
         rounds=rounds,
         max_kernel=max_kernel,

@@ -1,11 +1,10 @@
 """`shoal plan`: the least to remove so that the measured network meets every budget.
 
     dense, measured --meets--> keep everything
-                    --misses-> every option alone, beside dense -> closed loop -> plan
+                    --misses-> latency table of every option -> closed loop -> plan
 
-Needs no torch and no training. Variants are written a batch at a time, each batch over the last:
-a hundred options of a network of 100 MB never take more than `BATCH_BYTES` of disk and of the
-worker's memory. Every batch has dense beside it, whose own time brings the batches to one scale.
+Needs no torch and no training. Whatever was measured is kept in the registry: a job that is cut
+short, by Ctrl-C or a device that disappears, goes on from there when it is asked for again.
 """
 
 from __future__ import annotations
@@ -13,25 +12,29 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
 from pydantic import TypeAdapter
 
-from pipeline.feedback import Attempt, Bench, Goal, Measured, out_of_reach, search
-from pipeline.mapping import MAX_KERNEL, Map, Option, load_model, map_model
+from pipeline.feedback import Attempt, Bench, Goal, judged, limit_of, out_of_reach, search
+from pipeline.frontier import keeps_everything, measure_all, spread
+from pipeline.latency_table import tabulate
+from pipeline.mapping import MAX_KERNEL, Option, load_model, map_model
 from pipeline.plan_document import PlanDocument
 from pipeline.plan_file import goals_of, losses_of, options_of, predicted_ratios, read_plan
 from pipeline.plan_found import Asked, Found, document
-from pipeline.planning import LatencyTable, Plan
+from pipeline.planning import Plan
 from pipeline.progress import Reporter
-from profiles.statistics import Estimate
-from profiles.target import Target
-from runtimes.errors import InputError
+from pipeline.resumed import Resumed, job_of
+from profiles.budget import UNLIMITED
+from profiles.store import Store, registry_folder
+from runtimes.errors import InputError, NothingMeasured, RuntimeUnavailable
 from runtimes.onnx_file import sha256
 
-BATCH_BYTES = 2**29
+NO_BUDGET = "no budget was given, so nothing has to be removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,9 @@ class Wish:
     scores: Path | None = None
     source: Path | None = None
     out: Path | None = None
+    frontier: int = 0
     max_rounds: int = 5
-    rounds: int = 8
+    rounds: int = 6
     max_kernel: int | None = None
     seed: int = 0
 
@@ -56,7 +60,9 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     path = wish.model or (Path(filed.model) if filed and filed.model else None)
     if path is None:
         raise InputError("no network to plan: give MODEL.onnx, or --from with a plan that names it")
-    goals = goals_of(wish.targets, wish.budgets, filed)
+    if filed and wish.frontier:
+        raise InputError("--frontier searches and --from measures a given plan: give one of them")
+    goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
     _check_out(wish.out)
     network = load_model(path)
     max_kernel = wish.max_kernel or (filed.max_kernel if filed else None) or MAX_KERNEL
@@ -67,17 +73,36 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     if filed and filed.model_sha256 not in (None, digest):
         reporter.say(f"{path} is not the file that the plan was made for; it has the same options")
     ir.external_data.load_to_model(network)  # variants are saved in another folder
-    with tempfile.TemporaryDirectory(prefix="shoal-plan-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="shoal-plan-") as folder,
+        closing(Store(registry_folder())) as store,
+    ):
         bench = Bench(network, map_, Path(folder), seed=wish.seed, rounds=wish.rounds)
-        reporter.say(f"measuring {path.name} as it is")
-        dense = tuple(bench.keep(goal.target) for goal in goals)
-        if filed and given is not None:
-            attempt = bench.attempt(_stated(given, losses, filed.predicted_ms), goals)
-            _tell(attempt, reporter)
-            reasons = () if all(attempt.meets) else (_over(attempt, goals),)
-            found = Found(dense, (), (attempt,), (predicted_ratios(filed),), attempt, reasons)
-        else:
-            found = find(bench, map_, losses, goals, dense, wish.max_rounds, reporter)
+        job = {
+            "model": digest,
+            "goals": [[asdict(goal.target), goal.budget.text] for goal in goals],
+            "losses": losses,
+            "given": [option.id for option in given or ()],
+            "sampling": [wish.rounds, wish.max_rounds, wish.frontier, wish.seed, max_kernel],
+        }
+        device = Resumed(bench, store, job_of(job))
+        try:
+            if filed and given is not None:
+                found = again(device, _stated(given, losses, filed.predicted_ms), goals, reporter)
+                found = replace(found, predicted=(predicted_ratios(filed),))
+            else:
+                found = find(
+                    device,
+                    map_.options,
+                    losses,
+                    goals,
+                    max_rounds=wish.max_rounds,
+                    frontier=wish.frontier,
+                    reporter=reporter,
+                )
+        except (NothingMeasured, RuntimeUnavailable) as e:
+            raise type(e)(f"{e}; what was measured is kept: the same command goes on there") from e
+        device.finished()
     loss = "scores" if wish.scores else "sites"
     asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
     made = document(asked, map_, losses, goals, found)
@@ -86,34 +111,61 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     return made
 
 
+def again(device: Resumed, plan: Plan, goals: Sequence[Goal], reporter: Reporter) -> Found:
+    """A given plan, measured."""
+    dense = tuple(device.keep(goal.target).measured for goal in goals)
+    attempt = device.attempt(plan, goals)
+    _tell(attempt, reporter)
+    reasons = () if all(attempt.meets) else (_over(attempt, goals),)
+    return Found(dense, (), (attempt,), (), attempt, reasons)
+
+
 def find(
-    bench: Bench,
-    map_: Map,
+    device: Resumed,
+    options: Sequence[Option],
     losses: Mapping[str, float],
     goals: Sequence[Goal],
-    dense: tuple[Measured, ...],
+    *,
     max_rounds: int,
+    frontier: int,
     reporter: Reporter,
 ) -> Found:
-    """Keep everything where that is enough; else the table of every target and the closed loop."""
+    """Keep everything where that is enough; else the table of every target and the closed loop.
+
+    `frontier` plans from the same table, if any were asked for, whatever the budgets are.
+    """
+    reporter.say("measuring the network as it is")
+    keeping = [device.keep(goal.target) for goal in goals]
+    dense = tuple(one.measured for one in keeping)
     as_it_is = {m.target: m.latency_ms.value for m in dense}
-    kept = Attempt(
-        Plan((), as_it_is, {}, 0.0, "keeps everything", 0.0),
-        dense,
-        tuple(m.meets(goal.budget) for m, goal in zip(dense, goals, strict=True)),
-    )
-    if all(kept.meets):
+    kept = judged(keeps_everything(as_it_is), dense, goals)
+    if all(kept.meets) and not frontier:
         return Found(dense, (), (), (), kept, ("the network as it is meets every budget",))
-    options = map_.options
     if not options:
         reason = "nothing can be removed: no option replaces anything (`shoal map` says why)"
-        return Found(dense, (), (), (), kept, (reason,))
-    tables = tuple(
-        tabulate(bench, goal.target, options, measured.latency_ms, reporter)
-        for goal, measured in zip(goals, dense, strict=True)
-    )
+        return Found(dense, (), (), (), kept, (reason,), (kept,) if frontier else ())
+    made = [
+        tabulate(device.bench, goal.target, one, options, device.store, reporter)
+        for goal, one in zip(goals, keeping, strict=True)
+    ]
+    for one in made:
+        reporter.say(f"latency table of {one.target}: {one.summary}")
+    tables = tuple(one.table for one in made)
+    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+
+    def between(known: Sequence[Attempt]) -> tuple[Attempt, ...]:
+        plans = spread(options, losses, limits, frontier)
+        reporter.say(f"frontier of {len(plans)} plans")
+        return measure_all(
+            device, plans, goals, known, lambda a: _tell(a, reporter, verdicts=False)
+        )
+
+    if all(kept.meets):
+        free = all(goal.budget == UNLIMITED for goal in goals)
+        reason = NO_BUDGET if free else "the network as it is meets every budget"
+        return Found(dense, tables, (), (), kept, (reason,), between([kept]))
     done = search(
-        bench,
+        device,
         options,
         losses,
         tables,
@@ -121,35 +173,17 @@ def find(
         max_rounds=max_rounds,
         on_attempt=lambda attempt: _tell(attempt, reporter),
     )
+    points = between([kept, *done.attempts]) if frontier else ()
     predicted = tuple(
         {target: ms / as_it_is[target] for target, ms in a.plan.predicted_ms.items()}
         for a in done.attempts
     )
     if done.best is not None:
         chosen = done.attempts[done.best]
-        return Found(dense, tables, done.attempts, predicted, chosen)
+        return Found(dense, tables, done.attempts, predicted, chosen, (), points)
     nearest = min(done.attempts, key=lambda attempt: _excess(attempt, goals))
     reason = out_of_reach(nearest, goals)
-    return Found(dense, tables, done.attempts, predicted, nearest, (reason,))
-
-
-def tabulate(
-    bench: Bench, target: Target, options: Sequence[Option], dense: Estimate, reporter: Reporter
-) -> LatencyTable:
-    """Every option on the target, a batch at a time, as if beside a dense network of that time."""
-    size = max(1, BATCH_BYTES // bench.dense_path.stat().st_size - 1)
-    batches = [options[i : i + size] for i in range(0, len(options), size)]
-    differences: dict[str, Estimate] = {}
-    name = f"latency table of {target.name}, {len(options)} options"
-    with reporter.task(name, bench.rounds * len(batches)) as step:
-        for batch in batches:
-            table = bench.tabulate(target, batch, step=step)
-            scale = dense.value / table.dense.value
-            differences |= {
-                id_: Estimate(d.value * scale, d.lo * scale, d.hi * scale, d.confidence)
-                for id_, d in table.differences.items()
-            }
-    return LatencyTable(target.name, dense, differences)
+    return Found(dense, tables, done.attempts, predicted, nearest, (reason,), points)
 
 
 def _stated(
@@ -178,13 +212,14 @@ def _over(attempt: Attempt, goals: Sequence[Goal]) -> str:
     return f"the plan does not meet {' and '.join(over)}; plan again without --from"
 
 
-def _tell(attempt: Attempt, reporter: Reporter) -> None:
+def _tell(attempt: Attempt, reporter: Reporter, *, verdicts: bool = True) -> None:
     for m, meets in zip(attempt.measured, attempt.meets, strict=True):
         predicted = attempt.plan.predicted_ms.get(m.target)
         said = "" if predicted is None else f"predicted {predicted:.4g} ms, "
+        verdict = f": {'meets' if meets else 'over'} the budget" if verdicts else ""
         reporter.say(
             f"  {len(attempt.plan.options)} replacements: {said}measured {m.latency_ms.value:.4g} "
-            f"ms = {m.ratio.value:.3f}x on {m.target}: {'meets' if meets else 'over'} the budget"
+            f"ms = {m.ratio.value:.3f}x on {m.target}{verdict}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from pipeline.dense import CALIBRATION_BATCH
 from pipeline.effects import losses_from, measure_effects
 from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, limit_of
 from pipeline.job import Job, measured_on
+from pipeline.latency_table import tabulate
 from pipeline.linearise import carries_out
 from pipeline.mapping import Map, Option
 from pipeline.planning import LatencyTable, fastest
 from pipeline.progress import Reporter
 from pipeline.recipe import EFFECT, Recipe
 from pipeline.refitting import RIDGE, fit
+from profiles.store import Store, registry_folder
 from profiles.target import Target
 
 
@@ -93,8 +96,9 @@ def latency_table(
     }
 
     def make() -> LatencyTable:
-        with job.reporter.task(f"latency table of {target.name}", bench.rounds) as step:
-            return bench.tabulate(target, options, step=step)
+        with closing(Store(registry_folder())) as store:
+            kept = bench.keep(target)
+            return tabulate(bench, target, kept, options, store, job.reporter).table
 
     return job.record("table", key, LatencyTable, make)
 

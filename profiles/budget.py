@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import inf
 
 from runtimes.errors import InputError
 
@@ -21,6 +22,9 @@ class Budget:
     def limit_ms(self, dense_ms: float) -> float:
         """The limit on a target where the dense network takes `dense_ms`."""
         return dense_ms * self.ratio if self.ratio is not None else self.ms or 0.0
+
+
+UNLIMITED = Budget("none", ms=inf, ratio=None)
 
 
 def parse_budget(text: str) -> Budget:

@@ -17,8 +17,9 @@ Clock = Callable[[], int]
 
 AGREEMENT = 0.02  # the last three warm-up windows' medians lie this close together
 WINDOW_RUNS = 5
-SLOW_BLOCK_S = 1.0  # past this a block ends with FEWEST_RUNS
+SLOW_BLOCK_S = 0.3  # past this a block ends with FEWEST_RUNS: its median is precise enough
 FEWEST_RUNS = 3
+SLOW_SETTLE_S = 0.1  # past this one settling run is enough: a slow network refills in one
 
 
 class ClockError(RuntimeError):
@@ -42,7 +43,10 @@ def warm_up(
     at_least_runs: int = 10,
     clock: Clock = perf_counter_ns,
 ) -> WarmUp:
-    """Run until both minima are reached and three windows agree, or the cap is."""
+    """Run until both minima are reached and three windows agree, or the cap is.
+
+    A network so slow that the cap comes before the least number of runs gets FEWEST_RUNS.
+    """
     started = clock()
     runs = 0
     windows: list[float] = []
@@ -63,8 +67,8 @@ def warm_up(
             last = windows[-3:]
             if len(last) == 3 and max(last) - min(last) <= AGREEMENT * min(last):
                 return WarmUp(runs, seconds, True)
-            if seconds >= at_most_s:
-                return WarmUp(runs, seconds, False)
+        if seconds >= at_most_s and runs >= min(at_least_runs, FEWEST_RUNS):
+            return WarmUp(runs, seconds, False)
 
 
 def time_block(
@@ -76,8 +80,11 @@ def time_block(
     clock: Clock = perf_counter_ns,
 ) -> tuple[int, ...]:
     """Nanoseconds of each run; the first `settle_runs` refill the caches and are not timed."""
+    started = clock()
     for _ in range(settle_runs):
         step()
+        if elapsed_ns(started, clock()) >= SLOW_SETTLE_S * 1e9:
+            break
     samples: list[int] = []
     total_ns = 0
     while True:

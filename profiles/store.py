@@ -1,4 +1,4 @@
-"""The registry: measurements and named baselines in one SQLite file, artifacts beside it.
+"""The registry: measurements, baselines, latency tables in one SQLite file, artifacts beside it.
 
 Write-ahead logging and immediate transactions: a killed writer leaves the last whole state, and
 two writers take turns. The schema's version is SQLite's own `user_version`; entry n of
@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -49,6 +49,22 @@ MIGRATIONS = (
     """,
     """
     CREATE TABLE calibrations (target TEXT NOT NULL, made_at TEXT NOT NULL, record TEXT NOT NULL);
+    """,
+    """
+    CREATE TABLE latencies (
+        conditions TEXT NOT NULL,
+        geometry TEXT NOT NULL,
+        measured_at TEXT NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (conditions, geometry)
+    );
+    CREATE TABLE unfinished (
+        job TEXT NOT NULL,
+        part TEXT NOT NULL,
+        made_at TEXT NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (job, part)
+    );
     """,
 )
 
@@ -140,6 +156,40 @@ class Store:
             (target,),
         ).fetchone()
         return None if row is None else json.loads(row[0])
+
+    def keep_latencies(self, conditions: str, records: Mapping[str, str]) -> None:
+        """The JSON of latency table entries by geometry; a newer one replaces an older."""
+        with self._writing() as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO latencies VALUES (?, ?, ?, ?)",
+                [(conditions, geometry, _now(), record) for geometry, record in records.items()],
+            )
+
+    def latencies(self, conditions: str, geometries: Collection[str]) -> dict[str, str]:
+        """Of these geometries the entries that there are under these conditions."""
+        wanted = set(geometries)
+        rows = self.connection.execute(
+            "SELECT geometry, record FROM latencies WHERE conditions = ?", (conditions,)
+        )
+        return {geometry: record for geometry, record in rows if geometry in wanted}
+
+    def keep_part(self, job: str, part: str, record: str) -> None:
+        """What an unfinished job has measured, for when it is asked for again."""
+        with self._writing() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?)", (job, part, _now(), record)
+            )
+
+    def part(self, job: str, part: str) -> str | None:
+        row = self.connection.execute(
+            "SELECT record FROM unfinished WHERE job = ? AND part = ?", (job, part)
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def forget_job(self, job: str) -> None:
+        """It is finished: the same one again measures again."""
+        with self._writing() as database:
+            database.execute("DELETE FROM unfinished WHERE job = ?", (job,))
 
     def names(self) -> list[tuple[str, str]]:
         """(name, target) of every baseline."""

@@ -49,7 +49,7 @@ class Device:
                 artifact=Artifact.of(path, batch=1),
                 target=target.name,
                 metric="host_ms",
-                identity={},
+                identity={"runtime": target.runtime},
                 fingerprint=Fingerprint({"seed": seed}),
                 rounds=(),
                 blocks=tuple(

@@ -14,7 +14,7 @@ from known_times import CPU, OPENVINO, Device, by_macs, by_operators
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from pipeline import feedback, planned
+from pipeline import feedback, latency_table
 from pipeline.__main__ import app
 from pipeline.collapse.planned import merges_of_plan
 from pipeline.mapping import load_model, map_model
@@ -143,7 +143,7 @@ def test_a_budget_already_met_keeps_everything_without_a_table(device, network):
     assert document.feasible
     assert document.plan.options == ()
     assert document.plan.macs_after == document.plan.macs_before
-    assert device.calls == [1, 1]  # dense alone on both targets
+    assert device.calls == [2, 2]  # dense and the yardstick on both targets
 
 
 @pytest.mark.usefixtures("device")
@@ -157,12 +157,13 @@ def test_a_network_with_nothing_to_remove_is_kept(make_network, budget, feasible
     assert "nothing can be removed" in document.reasons[0] or feasible
 
 
-def test_batches_of_variants_give_the_table_of_one_batch(device, network, monkeypatch):
+def test_batches_of_variants_give_the_table_of_one_batch(device, network, monkeypatch, tmp_path):
     """Every batch has dense beside it: a host that slows down in between is no gain."""
     device.drift = 0.1
     whole = plan_file(wish(network, "0.6x"), QUIET)
     device.calls.clear()
-    monkeypatch.setattr(planned, "BATCH_BYTES", 3 * network.stat().st_size)
+    monkeypatch.setenv("SHOAL_REGISTRY", str(tmp_path / "another"))
+    monkeypatch.setattr(latency_table, "BATCH_BYTES", 3 * network.stat().st_size)
 
     small = plan_file(wish(network, "0.6x"), QUIET)
 
