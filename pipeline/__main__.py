@@ -3,22 +3,27 @@
 Each verb builds a document (a frozen dataclass) and hands it to `pipeline.console.finish`.
 """
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from pipeline import bench, compare, compressed, console, device_verbs, gate_verbs, plan_verb
+from pipeline import (
+    bench,
+    compare,
+    compressed,
+    console,
+    device_verbs,
+    export_verb,
+    gate_verbs,
+    plan_verb,
+)
 from pipeline.collapsed import Wish, collapse_file, show_collapse
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
 from pipeline.mapping import MAX_KERNEL
 from pipeline.recipe import DEFAULT, load_recipe
-from pipeline.report import read_document, show_report, write_report
-from pipeline.schemas import schema_of
 from profiles import agent
 from profiles.target import find_target
 
@@ -33,6 +38,7 @@ app = typer.Typer(
 app.add_typer(gate_verbs.app)
 app.add_typer(plan_verb.app)
 app.add_typer(device_verbs.app)
+app.add_typer(export_verb.app)
 
 TargetName = Annotated[str, typer.Option("--target", help="See `shoal targets`.")]
 
@@ -217,38 +223,6 @@ def compare_verb(
         as_json=as_json,
         quiet=quiet,
         code=compare.exit_code,
-    )
-
-
-@app.command("report")
-def report_verb(
-    folder: Annotated[Path, typer.Argument(help="The folder of a finished `shoal compress`.")],
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Make report.html, report.md and report.json of a job again."""
-    finish(
-        lambda _: write_report(read_document(folder), folder),
-        show=show_report,
-        as_json=as_json,
-        quiet=quiet,
-    )
-
-
-@app.command("schema")
-def schema_verb(
-    name: Annotated[str, typer.Argument(help="A verb, or `recipe`.")],
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """The JSON schema of what a verb prints, or of the recipe."""
-    finish(
-        lambda _: schema_of(name),
-        show=lambda schema: Text(json.dumps(schema, indent=2)),
-        as_json=as_json,
-        quiet=quiet,
     )
 
 

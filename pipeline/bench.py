@@ -18,7 +18,7 @@ from profiles.measurement import Measurement, write_measurement
 from profiles.rounds import Sampling, measure
 from profiles.statistics import quantile_interval, samples_needed, upper_quantile
 from profiles.target import Target
-from runtimes.base import Artifact
+from runtimes.base import PRECISIONS, Artifact
 from runtimes.errors import InputError
 
 QUANTILES = (0.9, 0.95, 0.99, 0.999)
@@ -79,15 +79,30 @@ def bench(
     """Measure the file; `precision` is what the file is expected to be."""
     found = Artifact.of(model, batch=target.batch).precision
     if precision is not None and precision != found:
-        raise InputError(
-            f"{model} is {found}, not {precision}: precision is in the graph; "
-            f"make that variant with `shoal export --precision {precision}`"
-        )
+        raise InputError(_another_precision(model, found, precision))
     measured = measure_alone(target, model, reporter, rounds=rounds, seed=seed, shapes=shapes)
+    computed = measured.identity.get("inference_precision", found)
+    if found in PRECISIONS and computed in PRECISIONS and computed != found:
+        reporter.say(
+            f"{model.name} is {found}, and {target.name} computes it in {computed}: that is what "
+            "was measured"
+        )
     if samples is not None:
         write_measurement(measured, samples)
     profiled = profile_layers(model, target, seed=seed, shapes=shapes) if layers else None
     return bench_document(measured, profiled)
+
+
+def _another_precision(model: Path, found: str, asked: str) -> str:
+    if asked not in PRECISIONS:
+        return f"no precision {asked!r}; there are: {', '.join(PRECISIONS)}"
+    if found != "fp32":
+        return f"{model} is {found}, not {asked}: precision is in the graph; give that file"
+    samples = " --calibration SAMPLES.npz" if asked == "int8" else ""
+    return (
+        f"{model} is {found}, not {asked}: precision is in the graph; make that variant with "
+        f"`shoal export {model} --precision {asked}{samples}`"
+    )
 
 
 def measure_alone(

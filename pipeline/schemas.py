@@ -21,6 +21,7 @@ DOCUMENTS = {
     "compare": "pipeline.compare:CompareDocument",
     "compress": "pipeline.documents:CompressDocument",
     "doctor": "pipeline.doctor:DoctorDocument",
+    "export": "pipeline.export_document:ExportDocument",
     "gate": "pipeline.gate:GateDocument",
     "iterative": "pipeline.iterative:IterativeDocument",
     "map": "pipeline.mapped:MapDocument",

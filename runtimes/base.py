@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from runtimes.onnx_file import Port, content_sha256, read_declared
 
 NOT_RUNTIMES = frozenset({
     "base", "errors", "inputs", "onnx_file", "engine_cache", "trt_inspection",
-    "cuda", "cuda_pycuda", "cuda_python", "trt_build",
+    "read_back", "cuda", "cuda_pycuda", "cuda_python", "trt_build",
 })  # fmt: skip
 INSTALL = {
     "ort": "pip install onnxruntime",
@@ -35,6 +35,8 @@ INSTALL = {
 Arrays = Mapping[str, np.ndarray]
 Inputs = Callable[[tuple[Port, ...]], Arrays]
 Setting = bool | int | str
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")  # that a network is made in
 
 
 @dataclass(frozen=True, slots=True)

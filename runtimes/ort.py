@@ -1,7 +1,8 @@
 """ONNX Runtime: inputs and outputs bound once, one request in flight, no silent fallback.
 
 Inputs and outputs live where the provider computes, or every run would copy them. A provider that
-cannot start is left out with a line in a log, so any but the CPU's first has to run one node.
+cannot start is left out with a line in a log, so any but the CPU's first has to run one node. What
+a graph narrower than fp32 is really computed in is read off the profile of one more run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +24,7 @@ from runtimes.base import Arrays, Inputs, Layer, Runtime
 from runtimes.engine_cache import cache_folder
 from runtimes.errors import InputError, RuntimeUnavailable
 from runtimes.onnx_file import one_node_model, read_declared
+from runtimes.read_back import OF_TYPE, computed_in
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -43,8 +46,15 @@ REFUSALS = (
 
 
 class OrtSession:
-    def __init__(self, session: ort.InferenceSession, arrays: Arrays, threads: int, index: int):
-        self._session = session
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        arrays: Arrays,
+        threads: int,
+        index: int,
+        read_back: Callable[[], str],
+    ):
+        self._session, self._read_back = session, read_back
         memory = MEMORY.get(session.get_providers()[0], "cpu")
         self._threads = threads
         self._binding = session.io_binding()
@@ -83,21 +93,14 @@ class OrtSession:
     def identity(self) -> dict[str, str]:
         return {
             "providers": ",".join(self._session.get_providers()),
-            "inference_precision": "as in the graph",
+            "inference_precision": self._read_back(),
             "graph_optimisation": "all",
             "intra_op_threads": str(self._session.get_session_options().intra_op_num_threads),
             "spinning": "yes" if self._threads > 1 else "no",
         }
 
     def layers(self) -> tuple[Layer, ...]:
-        return tuple(
-            Layer(
-                event["args"].get("node_name") or event["name"].removesuffix("_kernel_time"),
-                event["args"].get("op_name", ""),
-                event["dur"] / 1e3,
-            )
-            for event in _executed(self._session)
-        )
+        return _layers(self._session)
 
     def close(self) -> None:
         del self._binding, self._session, self._values
@@ -131,7 +134,18 @@ class Ort:
                 f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}: "
                 "install the package and driver of that provider"
             )
-        return OrtSession(session, arrays, threads, index)
+
+        def read_back() -> str:
+            """A session of its own, whose profiling takes no time from the one that is measured."""
+            if declared.precision == "fp32" or provider == PROVIDERS["tensorrt"]:
+                return "as in the graph"
+            profiled = ort.InferenceSession(
+                path, self._options(threads, provider, layers=True), providers=chosen
+            )
+            profiled.run(None, dict(arrays))
+            return computed_in(_layers(profiled)) or "the profile does not say"
+
+        return OrtSession(session, arrays, threads, index, read_back)
 
     def _provider(self) -> tuple[str, int]:
         name, _, index = self.device.partition(":")
@@ -200,6 +214,24 @@ def prove(provider: str, chosen: list[Any]) -> None:
             f"{provider}: install that provider's package and driver, and no other onnxruntime "
             "beside it"
         )
+
+
+def _layers(session: ort.InferenceSession) -> tuple[Layer, ...]:
+    """The operators of every run so far; an operator computes in the type of its first input."""
+    return tuple(
+        Layer(
+            event["args"].get("node_name") or event["name"].removesuffix("_kernel_time"),
+            event["args"].get("op_name", ""),
+            event["dur"] / 1e3,
+            next((OF_TYPE.get(kind) for one in _types(event) for kind in one), None),
+        )
+        for event in _executed(session)
+    )
+
+
+def _types(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """[{"float": [1, 3, 8, 8]}, ...]: type and shape of each input."""
+    return event["args"].get("input_type_shape", [])
 
 
 def _executed(session: ort.InferenceSession) -> list[dict[str, Any]]:

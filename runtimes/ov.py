@@ -16,6 +16,7 @@ from runtimes.base import Arrays, Inputs, Layer, Runtime
 from runtimes.engine_cache import cache_folder
 from runtimes.errors import InputError, RuntimeUnavailable
 from runtimes.onnx_file import read_declared
+from runtimes.read_back import OF_TYPE, computed_in
 
 COLD_RUNS = 5  # code is compiled and caches are filled: the profiler's means contain them
 READ_BACK = (
@@ -30,6 +31,7 @@ class OvSession:
     def __init__(self, compiled: ov.CompiledModel, arrays: Arrays, profiled: bool):
         self._compiled = compiled
         self._profiled = profiled
+        self._precisions = _precisions(compiled)
         self._runs = 0
         self._cold: dict[str, Layer] = {}
         self._request = compiled.create_infer_request()
@@ -43,7 +45,7 @@ class OvSession:
         self._infer(None, share_inputs=True, share_outputs=True)
         self._runs += self._profiled
         if self._profiled and self._runs == COLD_RUNS:
-            self._cold = _executed(self._request)
+            self._cold = _executed(self._request, self._precisions)
 
     def outputs(self) -> Arrays:
         return {
@@ -57,7 +59,8 @@ class OvSession:
         devices = self._compiled.get_property("EXECUTION_DEVICES")
         return {
             "providers": ",".join(devices),
-            "inference_precision": self._compiled.get_property(
+            "inference_precision": computed_in(self._precisions.values()) or "it does not say",
+            "precision_hint": self._compiled.get_property(
                 "INFERENCE_PRECISION_HINT"
             ).get_type_name(),
             **{name.lower(): value for name, value in known.items()},
@@ -69,7 +72,7 @@ class OvSession:
     def layers(self) -> tuple[Layer, ...]:
         if not self._profiled:
             return ()
-        now = _executed(self._request)
+        now = _executed(self._request, self._precisions)
         if self._runs <= COLD_RUNS:
             return tuple(now.values())
         return tuple(
@@ -131,10 +134,30 @@ def names_one_of(device: str, available: list[str]) -> bool:
     return any(device in (name, name.split(".")[0]) for name in available)
 
 
-def _executed(request: ov.InferRequest) -> dict[str, Layer]:
+def _precisions(compiled: ov.CompiledModel) -> dict[str, Layer]:
+    """Every operator as it was compiled, without a time."""
+    found = {}
+    for node in compiled.get_runtime_model().get_ops():
+        facts = node.get_rt_info()
+        name = node.get_friendly_name()
+        kind, precision = (
+            facts[key].astype(str) if key in facts else ""
+            for key in ("layerType", "runtimePrecision")
+        )
+        found[name] = Layer(name, kind, 0.0, OF_TYPE.get(precision))
+    return found
+
+
+def _executed(request: ov.InferRequest, compiled: Mapping[str, Layer]) -> dict[str, Layer]:
     """Means over all runs so far, cut to whole microseconds; below one it says "not run"."""
+    unknown = Layer("", "", 0.0)
     return {
-        node.node_name: Layer(node.node_name, node.node_type, node.real_time.total_seconds() * 1e3)
+        node.node_name: Layer(
+            node.node_name,
+            node.node_type,
+            node.real_time.total_seconds() * 1e3,
+            compiled.get(node.node_name, unknown).precision,
+        )
         for node in request.profiling_info
         if node.status == ov.ProfilingInfo.Status.EXECUTED
     }

@@ -17,6 +17,9 @@ import onnx
 import pytest
 from tiny_job import RECIPE, TIMEOUT_S, VERDICT_CODES, artifact_of, shoal
 
+from pipeline.exported import Wish, export_files
+from pipeline.progress import Reporter
+from pipeline.variants import ACCURACY_LOSS
 from runtimes.onnx_file import sha256
 
 
@@ -39,6 +42,19 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = tmp_path_factory.mktemp("job")
     (folder / "tiny.toml").write_text(RECIPE)
     return Job(folder, shoal("compress", "tiny.toml", "--out", "work", "--json", cwd=folder))
+
+
+def test_a_finished_job_is_exported_in_eight_bits(job, tmp_path, monkeypatch):
+    monkeypatch.setitem(ACCURACY_LOSS, "int8", 1.0)  # of a network so small no one knows
+    copy = shutil.copytree(job.workspace, tmp_path / "work")
+    wish = Wish(str(job.folder / "tiny.toml"), ("int8",), "digits", out=copy)
+
+    document = export_files(wish, Reporter(quiet=True))
+
+    dense, shallow = document.artifacts
+    assert [one.precision for one in document.artifacts] == ["int8", "int8"]
+    assert shallow.parent == job.document["candidates"][0]["artifacts"][0]["sha256"]
+    assert dense.parent == job.document["dense"]["artifacts"][0]["sha256"]
 
 
 def test_the_exit_code_is_the_verdict(job):
