@@ -14,7 +14,7 @@ from pipeline.activations import Statistics
 from pipeline.criteria import Evidence, Scores
 from pipeline.dense import CALIBRATION_BATCH
 from pipeline.effects import losses_from, measure_effects
-from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, limit_of
+from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, judged, limit_of
 from pipeline.frontier import dominated, keeps_everything, measure_all, spread
 from pipeline.job import Job, measured_on
 from pipeline.latency_table import tabulate
@@ -197,9 +197,8 @@ def frontier(
     }
 
     def keep() -> Attempt:
-        measured = tuple(bench.keep(goal.target) for goal in goals)
-        meets = tuple(m.meets(goal.budget) for m, goal in zip(measured, goals, strict=True))
-        return Attempt(keeps_everything({x.target: x.dense_ms for x in limits}), measured, meets)
+        measured = [bench.keep(goal.target).measured for goal in goals]
+        return judged(keeps_everything({x.target: x.dense_ms for x in limits}), measured, goals)
 
     kept = job.record("kept", key, Attempt, keep)
     plans = spread(options, losses, limits, job.recipe.plan.frontier)
