@@ -49,13 +49,14 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             rounds=recipe.plan.rounds,
         )
         with step("latency table"):
+            rules = selection.rules(job, bench, options)
             tables = [selection.latency_table(job, bench, t.target, options, folder) for t in goals]
 
         with step("exact merges alone"):
             exact = selection.exact_merges(job, bench, options, tables, goals)
 
         with step("plan"):
-            outcome = selection.plan(job, bench, options, losses, tables, goals)
+            outcome = selection.plan(job, bench, options, losses, tables, goals, rules)
             chosen = [bench.options[id_] for id_ in outcome.chosen.plan.options]
 
         with step("linearise and fine-tune"):

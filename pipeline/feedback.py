@@ -15,6 +15,8 @@ from typing import Protocol
 import onnx_ir as ir
 
 from pipeline.building import build
+from pipeline.caps import FREE, Rules
+from pipeline.infeasible import blame
 from pipeline.mapping import Map, Option
 from pipeline.planning import LatencyTable, Limit, Plan, fastest, solve
 from profiles.budget import Budget
@@ -190,14 +192,27 @@ def close_loop(
     *,
     max_rounds: int,
     on_attempt: Callable[[Attempt], None],
+    rules: Rules = FREE,
 ) -> Outcome:
     """As `search`; raises InputError where no plan meets, naming what the fastest measured."""
     found = search(
-        device, options, losses, tables, goals, max_rounds=max_rounds, on_attempt=on_attempt
+        device,
+        options,
+        losses,
+        tables,
+        goals,
+        max_rounds=max_rounds,
+        on_attempt=on_attempt,
+        rules=rules,
     )
     if found.best is None:
         assert found.fastest is not None, "without a best plan the fastest was measured"
-        raise InputError(out_of_reach(found.attempts[found.fastest], goals))
+        limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+        reasons = (
+            out_of_reach(found.attempts[found.fastest], goals),
+            blame(options, limits, rules),
+        )
+        raise InputError("; ".join(filter(None, reasons)))
     return Outcome(found.attempts, found.best)
 
 
@@ -210,6 +225,7 @@ def search(
     *,
     max_rounds: int,
     on_attempt: Callable[[Attempt], None],
+    rules: Rules = FREE,
 ) -> Search:
     """Plan until the measured network meets every budget; keep the one of least predicted loss."""
     limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
@@ -234,12 +250,13 @@ def search(
             limits,
             excluded=[frozenset(a.plan.options) for a in attempts],
             below_loss=attempts[best].plan.predicted_loss if best is not None else None,
+            rules=rules,
         )
         if plan is None:
             break
         attempt(plan)
     if best is None:
-        quickest = fastest(options, losses, limits)
+        quickest = fastest(options, losses, limits, rules=rules)
         tried = [set(a.plan.options) for a in attempts]
         if set(quickest.options) not in tried:
             tried.append(set(quickest.options))

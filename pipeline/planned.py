@@ -19,8 +19,11 @@ from pathlib import Path
 import onnx_ir as ir
 from pydantic import TypeAdapter
 
-from pipeline.feedback import Attempt, Bench, Goal, Measured, out_of_reach, search
-from pipeline.mapping import MAX_KERNEL, Map, Option, load_model, map_model
+from pipeline.caps import Rules
+from pipeline.demands import NO_DEMANDS, Demands, rules_of, unpinned
+from pipeline.feedback import Attempt, Bench, Goal, Measured, limit_of, out_of_reach, search
+from pipeline.infeasible import blame
+from pipeline.mapping import MAX_KERNEL, Option, load_model, map_model
 from pipeline.plan_document import PlanDocument
 from pipeline.plan_file import goals_of, losses_of, options_of, predicted_ratios, read_plan
 from pipeline.plan_found import Asked, Found, document
@@ -48,6 +51,7 @@ class Wish:
     rounds: int = 8
     max_kernel: int | None = None
     seed: int = 0
+    demands: Demands = NO_DEMANDS
 
 
 def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
@@ -56,12 +60,16 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     path = wish.model or (Path(filed.model) if filed and filed.model else None)
     if path is None:
         raise InputError("no network to plan: give MODEL.onnx, or --from with a plan that names it")
+    if filed and wish.demands.any():
+        raise InputError("--from measures a given plan: caps, --pin and --remove need a new search")
     goals = goals_of(wish.targets, wish.budgets, filed)
     _check_out(wish.out)
     network = load_model(path)
     max_kernel = wish.max_kernel or (filed.max_kernel if filed else None) or MAX_KERNEL
     map_ = map_model(network, max_kernel=max_kernel)
     losses = losses_of(map_.options, wish.scores)
+    options = unpinned(map_, map_.options, wish.demands.pin)
+    rules = rules_of(wish.demands, network, map_, options)
     given = options_of(filed, map_.options, wish.source) if filed and wish.source else None
     digest = sha256(path)
     if filed and filed.model_sha256 not in (None, digest):
@@ -77,10 +85,10 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
             reasons = () if all(attempt.meets) else (_over(attempt, goals),)
             found = Found(dense, (), (attempt,), (predicted_ratios(filed),), attempt, reasons)
         else:
-            found = find(bench, map_, losses, goals, dense, wish.max_rounds, reporter)
+            found = find(bench, options, losses, goals, dense, wish.max_rounds, rules, reporter)
     loss = "scores" if wish.scores else "sites"
     asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
-    made = document(asked, map_, losses, goals, found)
+    made = document(asked, map_, losses, goals, found, rules, wish.demands)
     if wish.out:
         write(made, wish.out)
     return made
@@ -88,11 +96,12 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
 
 def find(
     bench: Bench,
-    map_: Map,
+    options: Sequence[Option],
     losses: Mapping[str, float],
     goals: Sequence[Goal],
     dense: tuple[Measured, ...],
     max_rounds: int,
+    rules: Rules,
     reporter: Reporter,
 ) -> Found:
     """Keep everything where that is enough; else the table of every target and the closed loop."""
@@ -102,9 +111,9 @@ def find(
         dense,
         tuple(m.meets(goal.budget) for m, goal in zip(dense, goals, strict=True)),
     )
-    if all(kept.meets):
+    unruled = not rules.removed and all(cap.holds(()) for cap in rules.caps)
+    if all(kept.meets) and unruled:
         return Found(dense, (), (), (), kept, ("the network as it is meets every budget",))
-    options = map_.options
     if not options:
         reason = "nothing can be removed: no option replaces anything (`shoal map` says why)"
         return Found(dense, (), (), (), kept, (reason,))
@@ -120,6 +129,7 @@ def find(
         goals,
         max_rounds=max_rounds,
         on_attempt=lambda attempt: _tell(attempt, reporter),
+        rules=rules,
     )
     predicted = tuple(
         {target: ms / as_it_is[target] for target, ms in a.plan.predicted_ms.items()}
@@ -129,8 +139,10 @@ def find(
         chosen = done.attempts[done.best]
         return Found(dense, tables, done.attempts, predicted, chosen)
     nearest = min(done.attempts, key=lambda attempt: _excess(attempt, goals))
-    reason = out_of_reach(nearest, goals)
-    return Found(dense, tables, done.attempts, predicted, nearest, (reason,))
+    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+    reasons = (out_of_reach(nearest, goals), blame(options, limits, rules))
+    reasons = tuple(reason for reason in reasons if reason)
+    return Found(dense, tables, done.attempts, predicted, nearest, reasons)
 
 
 def tabulate(

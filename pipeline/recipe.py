@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from pipeline import criteria
+from pipeline.recipe_caps import CapKeys
 from profiles.budget import Budget, parse_budget
 from runtimes.errors import InputError
 
@@ -123,7 +124,7 @@ class CalibrationTable(Table):
     )
 
 
-class PlanTable(Table):
+class PlanTable(CapKeys, Table):
     criterion: str = Field(
         default=EFFECT,
         description="what an option is predicted to cost: `effect` (KL of the network's output "

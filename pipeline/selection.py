@@ -10,7 +10,9 @@ from torch import fx
 
 from pipeline import criteria
 from pipeline.activations import Statistics
+from pipeline.caps import Rules
 from pipeline.criteria import Evidence, Scores
+from pipeline.demands import rules_of, unpinned
 from pipeline.dense import CALIBRATION_BATCH
 from pipeline.effects import losses_from, measure_effects
 from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, limit_of
@@ -32,6 +34,7 @@ def offered(map_: Map, recipe: Recipe, dense: fx.GraphModule, reporter: Reporter
         for option in map_.options
         if option.kind == "merge" or set(option.geometry.kernel) <= kernels
     ]
+    allowed = unpinned(map_, allowed, recipe.plan.pin)
     able = [o for o in allowed if carries_out(dense, map_.segment(o.segment), o)]
     if len(able) < len(allowed):
         reporter.say(
@@ -39,6 +42,11 @@ def offered(map_: Map, recipe: Recipe, dense: fx.GraphModule, reporter: Reporter
             "convolutions that pad evenly and matrices are edited in torch"
         )
     return able
+
+
+def rules(job: Job, bench: Bench, options: Sequence[Option]) -> Rules:
+    """What the recipe caps and wants removed, refused here if no plan can satisfy it."""
+    return rules_of(job.recipe.plan.demands, bench.dense, bench.map, options)
 
 
 def score_all(job: Job, dense: fx.GraphModule, statistics: Statistics) -> tuple[Scores, ...]:
@@ -129,6 +137,7 @@ def plan(
     losses: Mapping[str, float],
     tables: Sequence[LatencyTable],
     goals: Sequence[Goal],
+    rules: Rules,
 ) -> Outcome:
     """The closed loop; each attempt is told to the reporter."""
     key = {
@@ -136,6 +145,8 @@ def plan(
         "losses": dict(losses),
         "budgets": [goal.budget.text for goal in goals],
         "max_rounds": job.recipe.plan.max_rounds,
+        "caps": [str(cap) for cap in rules.caps],
+        "remove": list(rules.removed),
         "targets": [measured_on(goal.target) for goal in goals],
     }
 
@@ -158,6 +169,7 @@ def plan(
             goals,
             max_rounds=job.recipe.plan.max_rounds,
             on_attempt=tell,
+            rules=rules,
         )
 
     return job.record("plan", key, Outcome, make)
