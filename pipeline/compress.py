@@ -51,15 +51,16 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             rounds=recipe.plan.rounds,
         )
         with step("latency table"):
+            rules = selection.rules(job, bench, options)
             tables = [selection.latency_table(job, bench, t.target, options, folder) for t in goals]
 
         with step("exact merges alone"):
             exact = selection.exact_merges(job, bench, options, tables, goals)
 
         with step("plan"):
-            outcome = selection.plan(job, bench, options, losses, tables, goals)
+            outcome = selection.plan(job, bench, options, losses, tables, goals, rules)
             tried = outcome.attempts if outcome else ()
-            points = selection.frontier(job, bench, options, losses, tables, goals, tried)
+            points = selection.frontier(job, bench, options, losses, tables, goals, tried, rules)
             plans = selection.to_train(outcome, points, goals)
             chosen = [[bench.options[i] for i in p.attempt.plan.options] for p in plans]
 

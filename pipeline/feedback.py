@@ -15,7 +15,9 @@ from typing import Any, Protocol
 import onnx_ir as ir
 
 from pipeline.building import build
+from pipeline.caps import FREE, Rules
 from pipeline.correction import corrected
+from pipeline.infeasible import blame
 from pipeline.mapping import Map, Option
 from pipeline.pace import laps
 from pipeline.planning import LatencyTable, Limit, Plan, fastest, solve
@@ -224,14 +226,27 @@ def close_loop(
     *,
     max_rounds: int,
     on_attempt: Callable[[Attempt], None],
+    rules: Rules = FREE,
 ) -> Outcome:
     """As `search`; raises InputError where no plan meets, naming what the fastest measured."""
     found = search(
-        device, options, losses, tables, goals, max_rounds=max_rounds, on_attempt=on_attempt
+        device,
+        options,
+        losses,
+        tables,
+        goals,
+        max_rounds=max_rounds,
+        on_attempt=on_attempt,
+        rules=rules,
     )
     if found.best is None:
         assert found.fastest is not None, "without a best plan the fastest was measured"
-        raise InputError(out_of_reach(found.attempts[found.fastest], goals))
+        limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+        reasons = (
+            out_of_reach(found.attempts[found.fastest], goals),
+            blame(options, limits, rules),
+        )
+        raise InputError("; ".join(filter(None, reasons)))
     return Outcome(found.attempts, found.best)
 
 
@@ -244,6 +259,7 @@ def search(
     *,
     max_rounds: int,
     on_attempt: Callable[[Attempt], None],
+    rules: Rules = FREE,
 ) -> Search:
     """Plan until the measured network meets every budget; keep the one of least predicted loss.
 
@@ -271,9 +287,10 @@ def search(
                 limits(),
                 excluded=[frozenset(a.plan.options) for a in attempts],
                 below_loss=attempts[best].plan.predicted_loss if best is not None else None,
+                rules=rules,
             )
         if plan is None and best is None:
-            plan = fastest(options, losses, limits())
+            plan = fastest(options, losses, limits(), rules=rules)
             tried = [set(a.plan.options) for a in attempts] + [set(plan.options)]
             quickest = tried.index(set(plan.options))
             if quickest < len(attempts):

@@ -17,6 +17,7 @@ from dataclasses import replace
 from itertools import pairwise
 from math import inf
 
+from pipeline.caps import FREE, Rules
 from pipeline.feedback import Attempt, Device, Goal
 from pipeline.mapping import Option
 from pipeline.planning import Limit, Plan, fastest, solve
@@ -35,11 +36,16 @@ def spread(
     losses: Mapping[str, float],
     limits: Sequence[Limit],
     count: int,
+    *,
+    rules: Rules = FREE,
 ) -> tuple[Plan, ...]:
-    """At most `count` different plans, the network as it is first and the fastest last."""
+    """At most `count` different plans, the network as it is first and the fastest last.
+
+    All but the network as it is, which may be over a cap, keep the `rules`.
+    """
     dense = keeps_everything({limit.target: limit.dense_ms for limit in limits})
     limits = [replace(limit, budget_ms=limit.dense_ms) for limit in limits]
-    quickest = fastest(options, losses, limits)
+    quickest = fastest(options, losses, limits, rules=rules)
     gains = {x.target: quickest.predicted_ms[x.target] - x.dense_ms for x in limits}
     if min(gains.values()) >= 0:
         return (dense,)
@@ -53,8 +59,8 @@ def spread(
             replace(x, budget_ms=x.dense_ms + (part * g if g < 0 else g))
             for x, g in ((x, gains[x.target]) for x in limits)
         ]
-        plan = solve(options, losses, within)
-        return _quickest(options, losses, limits, plan.predicted_loss) if plan else quickest
+        plan = solve(options, losses, within, rules=rules)
+        return _quickest(options, losses, limits, plan.predicted_loss, rules) if plan else quickest
 
     plans = {_key(dense): dense}
     for step in range(count - 1, 0, -1):  # the fastest first: it is there whatever else is
@@ -69,6 +75,7 @@ def _quickest(
     losses: Mapping[str, float],
     limits: Sequence[Limit],
     loss: float,
+    rules: Rules,
 ) -> Plan:
     """The fastest plan that loses no more than `loss`: a limit like any other."""
     scale = max(abs(value) for value in losses.values()) or 1.0
@@ -77,7 +84,7 @@ def _quickest(
         o.id: sum(limit.differences_ms[o.id] / limit.dense_ms for limit in limits) for o in options
     }
     free = [replace(limit, budget_ms=inf) for limit in limits]
-    plan = solve(options, times, [*free, Limit(LOSS, 0.0, shares, loss / scale)])
+    plan = solve(options, times, [*free, Limit(LOSS, 0.0, shares, loss / scale)], rules=rules)
     assert plan is not None, "the plan that loses this much is one"
     return Plan(
         plan.options,
@@ -86,6 +93,7 @@ def _quickest(
         sum(losses[id_] for id_ in plan.options),
         plan.status,
         plan.gap,
+        plan.amounts,
     )
 
 

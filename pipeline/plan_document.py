@@ -54,6 +54,29 @@ class PlannedOption:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CapRow:
+    """One capped quantity, for one sample; `peak_bytes` is an estimate, the others are exact.
+
+    peak_bytes: weights, and the values that are alive at once in graph order.
+    """
+
+    quantity: Literal["macs", "bytes", "peak_bytes", "operators", "removed"]
+    asked: str
+    most: float
+    dense: float
+    planned: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesRow:
+    """What was asked besides latency; `pin` stays, `remove` goes: ids of sites or segments."""
+
+    caps: tuple[CapRow, ...] = ()
+    pin: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRow:
     """No options: keep everything."""
 
@@ -97,6 +120,7 @@ class PlanDocument:
     date: str
     loss: Literal["sites", "scores"]
     targets: tuple[PlannedFor, ...]
+    rules: RulesRow
     dense_ms: dict[str, Latency]
     offered: int
     plan: PlanRow
@@ -146,7 +170,20 @@ def show_plan(document: PlanDocument) -> Group:
         verdict = "no budget was given"
     summary = f"{verdict}: {removed}, {len(document.rounds)} rounds, {document.offered} offered"
     tables = [chosen, times] if plan.options else [times]
+    if document.rules.caps:
+        tables.append(_caps(document.rules))
     return Group(*tables, *_frontier(document), summary, *document.reasons)
+
+
+def _caps(rules: RulesRow) -> Table:
+    shown = Table(title="caps", title_justify="left")
+    for column in ("quantity", "at most", "dense", "planned"):
+        shown.add_column(column)
+    for cap in rules.caps:
+        estimate = " (estimate)" if cap.quantity == "peak_bytes" else ""
+        numbers = (f"{number:,.0f}" for number in (cap.most, cap.dense, cap.planned))
+        shown.add_row(cap.quantity + estimate, *numbers)
+    return shown
 
 
 def _frontier(document: PlanDocument) -> list[Table]:

@@ -7,11 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal
 
+from pipeline.caps import Rules
+from pipeline.demands import Demands
 from pipeline.documents import Difference
 from pipeline.feedback import Attempt, Goal, Measured
 from pipeline.mapping import Map
 from pipeline.measured_record import frontier_rows, latency
-from pipeline.plan_document import PlanDocument, PlannedFor, PlannedOption, PlanRow, RoundRow
+from pipeline.plan_document import (
+    CapRow,
+    PlanDocument,
+    PlannedFor,
+    PlannedOption,
+    PlanRow,
+    RoundRow,
+    RulesRow,
+)
 from pipeline.planning import LatencyTable
 from profiles.budget import UNLIMITED
 from profiles.environment import fingerprint
@@ -43,7 +53,13 @@ class Found:
 
 
 def document(
-    asked: Asked, map_: Map, losses: Mapping[str, float], goals: Sequence[Goal], found: Found
+    asked: Asked,
+    map_: Map,
+    losses: Mapping[str, float],
+    goals: Sequence[Goal],
+    found: Found,
+    rules: Rules,
+    demands: Demands,
 ) -> PlanDocument:
     feasible = all(found.chosen.meets)
     measured = {m.target: latency(m) for m in found.chosen.measured}
@@ -56,8 +72,9 @@ def document(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         loss=asked.loss,
         targets=tuple(_goal(g, m) for g, m in zip(goals, found.dense, strict=True)),
+        rules=_rules(rules, demands, found.chosen),
         dense_ms={m.target: latency(m) for m in found.dense},
-        offered=len(map_.options) if found.tables else 0,
+        offered=len(found.tables[0].differences) if found.tables else 0,
         plan=_plan(found, map_, losses),
         predicted_ms=dict(found.chosen.plan.predicted_ms),
         measured_ms=measured,
@@ -83,6 +100,20 @@ def _goal(goal: Goal, dense: Measured) -> PlannedFor:
     )
 
 
+def _rules(rules: Rules, demands: Demands, chosen: Attempt) -> RulesRow:
+    caps = tuple(
+        CapRow(
+            quantity=cap.quantity.name,
+            asked=cap.text,
+            most=cap.most,
+            dense=cap.quantity.of(()),
+            planned=cap.quantity.of(chosen.plan.options),
+        )
+        for cap in rules.caps
+    )
+    return RulesRow(caps=caps, pin=demands.pin, remove=demands.remove)
+
+
 def _plan(found: Found, map_: Map, losses: Mapping[str, float]) -> PlanRow:
     plan = found.chosen.plan
     by_id = {option.id: option for option in map_.options}
@@ -92,7 +123,7 @@ def _plan(found: Found, map_: Map, losses: Mapping[str, float]) -> PlanRow:
             id=option.id,
             segment=option.segment,
             kind=option.kind,
-            kernel=option.geometry.kernel,
+            kernel=option.kernel,
             border=option.border,
             absorbs_shortcut=option.absorbs_shortcut,
             sites=option.sites,

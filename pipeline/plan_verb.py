@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.console import AsJson, Quiet, Verbose, finish
+from pipeline.demands import Demands
 from pipeline.plan_document import exit_code, show_plan
 from pipeline.planned import Wish, plan_file
 
@@ -26,6 +27,15 @@ def plan_verb(
     max_rounds: Annotated[int, typer.Option(min=1, help="Plans that are tried.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes per measurement.")] = 6,
     max_kernel: Annotated[int | None, typer.Option(min=1, help="Largest merged kernel.")] = None,
+    max_macs: Annotated[str | None, typer.Option(help="300M, 1.5G, 0.6x of dense.")] = None,
+    max_bytes: Annotated[str | None, typer.Option(help="Of weights: 4MiB, 0.5x.")] = None,
+    max_peak_bytes: Annotated[
+        str | None, typer.Option(help="Weights and values alive at once, estimated.")
+    ] = None,
+    max_operators: Annotated[int | None, typer.Option(min=1, help="With weights.")] = None,
+    max_removed: Annotated[int | None, typer.Option(min=0, help="Activations.")] = None,
+    pin: Annotated[list[str] | None, typer.Option(help="Site or segment that stays.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="Site or segment that must go.")] = None,
     seed: Annotated[int, typer.Option(help="Of inputs, weights and order.")] = 0,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -44,6 +54,15 @@ def plan_verb(
         rounds=rounds,
         max_kernel=max_kernel,
         seed=seed,
+        demands=Demands(
+            max_macs=max_macs,
+            max_bytes=max_bytes,
+            max_peak_bytes=max_peak_bytes,
+            max_operators=max_operators,
+            max_removed=max_removed,
+            pin=tuple(pin or ()),
+            remove=tuple(remove or ()),
+        ),
     )
     finish(
         lambda reporter: plan_file(wish, reporter),

@@ -19,8 +19,11 @@ from pathlib import Path
 import onnx_ir as ir
 from pydantic import TypeAdapter
 
+from pipeline.caps import Rules
+from pipeline.demands import NO_DEMANDS, Demands, rules_of, unpinned
 from pipeline.feedback import Attempt, Bench, Goal, judged, limit_of, out_of_reach, search
 from pipeline.frontier import keeps_everything, measure_all, spread
+from pipeline.infeasible import blame
 from pipeline.latency_table import tabulate
 from pipeline.mapping import MAX_KERNEL, Option, load_model, map_model
 from pipeline.plan_document import PlanDocument
@@ -52,6 +55,7 @@ class Wish:
     rounds: int = 6
     max_kernel: int | None = None
     seed: int = 0
+    demands: Demands = NO_DEMANDS
 
 
 def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
@@ -62,12 +66,16 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
         raise InputError("no network to plan: give MODEL.onnx, or --from with a plan that names it")
     if filed and wish.frontier:
         raise InputError("--frontier searches and --from measures a given plan: give one of them")
+    if filed and wish.demands.any():
+        raise InputError("--from measures a given plan: caps, --pin and --remove need a new search")
     goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
     _check_out(wish.out)
     network = load_model(path)
     max_kernel = wish.max_kernel or (filed.max_kernel if filed else None) or MAX_KERNEL
     map_ = map_model(network, max_kernel=max_kernel)
     losses = losses_of(map_.options, wish.scores)
+    options = unpinned(map_, map_.options, wish.demands.pin)
+    rules = rules_of(wish.demands, network, map_, options)
     given = options_of(filed, map_.options, wish.source) if filed and wish.source else None
     digest = sha256(path)
     if filed and filed.model_sha256 not in (None, digest):
@@ -83,6 +91,7 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
             "goals": [[asdict(goal.target), goal.budget.text] for goal in goals],
             "losses": losses,
             "given": [option.id for option in given or ()],
+            "demands": asdict(wish.demands),
             "sampling": [wish.rounds, wish.max_rounds, wish.frontier, wish.seed, max_kernel],
         }
         device = Resumed(bench, store, job_of(job))
@@ -93,11 +102,12 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
             else:
                 found = find(
                     device,
-                    map_.options,
+                    options,
                     losses,
                     goals,
                     max_rounds=wish.max_rounds,
                     frontier=wish.frontier,
+                    rules=rules,
                     reporter=reporter,
                 )
         except (NothingMeasured, RuntimeUnavailable) as e:
@@ -105,7 +115,7 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
         device.finished()
     loss = "scores" if wish.scores else "sites"
     asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
-    made = document(asked, map_, losses, goals, found)
+    made = document(asked, map_, losses, goals, found, rules, wish.demands)
     if wish.out:
         write(made, wish.out)
     return made
@@ -128,6 +138,7 @@ def find(
     *,
     max_rounds: int,
     frontier: int,
+    rules: Rules,
     reporter: Reporter,
 ) -> Found:
     """Keep everything where that is enough; else the table of every target and the closed loop.
@@ -139,7 +150,8 @@ def find(
     dense = tuple(one.measured for one in keeping)
     as_it_is = {m.target: m.latency_ms.value for m in dense}
     kept = judged(keeps_everything(as_it_is), dense, goals)
-    if all(kept.meets) and not frontier:
+    unruled = not rules.removed and all(cap.holds(()) for cap in rules.caps)
+    if all(kept.meets) and unruled and not frontier:
         return Found(dense, (), (), (), kept, ("the network as it is meets every budget",))
     if not options:
         reason = "nothing can be removed: no option replaces anything (`shoal map` says why)"
@@ -154,13 +166,13 @@ def find(
     limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
 
     def between(known: Sequence[Attempt]) -> tuple[Attempt, ...]:
-        plans = spread(options, losses, limits, frontier)
+        plans = spread(options, losses, limits, frontier, rules=rules)
         reporter.say(f"frontier of {len(plans)} plans")
         return measure_all(
             device, plans, goals, known, lambda a: _tell(a, reporter, verdicts=False)
         )
 
-    if all(kept.meets):
+    if all(kept.meets) and unruled:
         free = all(goal.budget == UNLIMITED for goal in goals)
         reason = NO_BUDGET if free else "the network as it is meets every budget"
         return Found(dense, tables, (), (), kept, (reason,), between([kept]))
@@ -172,6 +184,7 @@ def find(
         goals,
         max_rounds=max_rounds,
         on_attempt=lambda attempt: _tell(attempt, reporter),
+        rules=rules,
     )
     points = between([kept, *done.attempts]) if frontier else ()
     predicted = tuple(
@@ -182,8 +195,9 @@ def find(
         chosen = done.attempts[done.best]
         return Found(dense, tables, done.attempts, predicted, chosen, (), points)
     nearest = min(done.attempts, key=lambda attempt: _excess(attempt, goals))
-    reason = out_of_reach(nearest, goals)
-    return Found(dense, tables, done.attempts, predicted, nearest, (reason,), points)
+    reasons = (out_of_reach(nearest, goals), blame(options, limits, rules))
+    reasons = tuple(reason for reason in reasons if reason)
+    return Found(dense, tables, done.attempts, predicted, nearest, reasons, points)
 
 
 def _stated(

@@ -2,28 +2,37 @@
 
 A binary x_o per option, with dense latency t and measured difference d on every target:
 
-    minimise    sum_o loss_o x_o
+    minimise    sum_o loss_o x_o + sum_{i,j} together_ij y_ij
     subject to  t_k + sum_o d_{k,o} x_o <= budget_k          for every target k
+                q_r + sum_o q_{r,o} x_o <= most              for every row r of a capped quantity
                 sum_{o covers operator i} x_o <= 1           for every operator i of a segment
+                sum_{o removes site s} x_o >= 1              for every site s that must go
                 sum_{o in s} x_o - sum_{o not in s} x_o <= |s| - 1      for every excluded plan s
+                y_ij <= x_i,  y_ij <= x_j,  y_ij >= x_i + x_j - 1       for every pair ij
 
-solved by HiGHS to a proven optimum. The differences are measured on the whole network, so what a
-merge costs beside its neighbours is in them.
+solved by HiGHS. The differences are measured on the whole network, so what a merge costs beside its
+neighbours is in them. Options are put in the order of their ids first: the same table gives the
+same plan, whatever order it came in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
 
+from pipeline.caps import FREE, Cap, Rules
+from pipeline.footprint import macs_of
 from pipeline.mapping import Option
+from pipeline.solver import Problem, minimise
 from profiles.statistics import Estimate
 
 PREFER_FEWER = 1e-6  # of the largest loss, added per option: of equal plans the one with fewer
-INFEASIBLE = 2  # HiGHS status of scipy.optimize.milp
+COST_SCALE = 1e3  # of the largest loss: HiGHS stops within 1e-6 of the optimum, whatever the unit
+NO_PAIRS: Mapping[tuple[str, str], float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The options that a solution chose; none means keep everything."""
+    """The options that a solution chose; none means keep everything.
+
+    `gap` is what the solver left unproven, of the loss; `amounts` holds every capped quantity.
+    """
 
     options: tuple[str, ...]
     predicted_ms: Mapping[str, float]
@@ -55,6 +67,7 @@ class Plan:
     predicted_loss: float
     status: str
     gap: float
+    amounts: Mapping[str, float] = field(default_factory=dict)
 
 
 def solve(
@@ -64,59 +77,130 @@ def solve(
     *,
     excluded: Collection[frozenset[str]] = (),
     below_loss: float | None = None,
+    rules: Rules = FREE,
+    pairs: Mapping[tuple[str, str], float] = NO_PAIRS,
 ) -> Plan | None:
-    """The plan of least loss within every limit, or None where there is none.
+    """The plan of least loss within every limit and rule, or None where there is none.
 
-    `excluded` plans are not given again; `below_loss` asks for a strictly better one.
+    `excluded` plans are not given again; `below_loss` asks for a strictly better one; `pairs` is
+    what two options cost together beyond the sum of what each costs alone.
     """
-    if not options:
-        fits = all(limit.dense_ms <= limit.budget_ms for limit in limits) and not excluded
-        return _plan((), losses, limits, "optimal", 0.0) if fits else None
-    cost = np.array([losses[o.id] for o in options])
+    tried = list(excluded)
+    while True:
+        plan = _solve(options, losses, limits, tried, below_loss, rules, pairs)
+        if plan is None or all(cap.holds(plan.options) for cap in rules.caps):
+            return plan
+        tried.append(frozenset(plan.options))  # over a cap by less than the solver can tell
+
+
+def _solve(
+    options: Sequence[Option],
+    losses: Mapping[str, float],
+    limits: Sequence[Limit],
+    excluded: Collection[frozenset[str]],
+    below_loss: float | None,
+    rules: Rules,
+    pairs: Mapping[tuple[str, str], float],
+) -> Plan | None:
+    ordered = sorted(options, key=lambda option: option.id)
+    at = {option.id: index for index, option in enumerate(ordered)}
+    joint = sorted(pair for pair in pairs if pair[0] in at and pair[1] in at)
+    if not ordered:
+        free = all(limit.dense_ms <= limit.budget_ms for limit in limits) and not excluded
+        free = free and not rules.removed and all(cap.holds(()) for cap in rules.caps)
+        return _plan((), losses, limits, rules, pairs, ("optimal", 0.0)) if free else None
+    cost = np.array([losses[o.id] for o in ordered] + [pairs[pair] for pair in joint])
     scale = float(np.abs(cost).max()) or 1.0
-    rows, upper = [], []
+    rows: list[tuple[dict[int, float], float]] = []
     for limit in limits:
-        rows.append([limit.differences_ms[o.id] for o in options])
-        upper.append(limit.budget_ms - limit.dense_ms)
-    for covering in _conflicts(options):
-        rows.append([float(i in covering) for i in range(len(options))])
-        upper.append(1.0)
+        difference = {at[o.id]: limit.differences_ms[o.id] for o in ordered}
+        rows.append((difference, limit.budget_ms - limit.dense_ms))
+    for cap in rules.caps:
+        rows += [
+            ({at[id_]: d for id_, d in row.differences.items() if id_ in at}, cap.most - row.dense)
+            for row in cap.quantity.binding(cap.most)
+        ]
+    rows += [(dict.fromkeys(covering, 1.0), 1.0) for covering in _conflicts(ordered)]
+    for site in rules.removed:
+        rows.append(({at[o.id]: -1.0 for o in ordered if site in o.sites}, -1.0))
     for plan in excluded:
-        rows.append([1.0 if o.id in plan else -1.0 for o in options])
-        upper.append(len(plan) - 1.0)
+        row = {at[o.id]: 1.0 if o.id in plan else -1.0 for o in ordered}
+        rows.append((row, len(plan) - 1.0))
     if below_loss is not None:
-        rows.append(list(cost / scale))
-        upper.append(below_loss / scale - PREFER_FEWER)
-    found = milp(
-        cost / scale + PREFER_FEWER,
-        integrality=np.ones(len(options)),
-        bounds=Bounds(0, 1),
-        constraints=[
-            LinearConstraint(np.array(row), -np.inf, bound)
-            for row, bound in zip(rows, upper, strict=True)
-        ],
-        options={"mip_rel_gap": 0.0},
-    )
-    if found.status == INFEASIBLE:
+        row = {index: float(value) for index, value in enumerate(cost / scale)}
+        rows.append((row, below_loss / scale - PREFER_FEWER))
+    rows += _together([(at[one], at[other]) for one, other in joint], len(ordered))
+    fewer = np.where(np.arange(len(cost)) < len(ordered), PREFER_FEWER, 0.0)
+    integral = (np.arange(len(cost)) < len(ordered)).astype(int)
+    found = minimise(_problem(COST_SCALE * (cost / scale + fewer), integral, rows))
+    if found is None:
         return None
-    if found.x is None:
-        raise RuntimeError(f"the solver stopped without a plan: {found.message}")
-    chosen = tuple(o.id for o, x in zip(options, found.x, strict=True) if x > 0.5)
-    status = "optimal" if found.status == 0 else str(found.message)
-    return _plan(chosen, losses, limits, status, float(found.mip_gap or 0.0))
+    taken = {o.id for o, x in zip(ordered, found.x, strict=False) if x > 0.5}
+    chosen = tuple(o.id for o in options if o.id in taken)
+    return _plan(chosen, losses, limits, rules, pairs, (found.status, found.gap))
+
+
+def _problem(
+    cost: np.ndarray, integral: np.ndarray, rows: Sequence[tuple[dict[int, float], float]]
+) -> Problem:
+    """Every row relative to its largest coefficient, so that one tolerance fits all units.
+
+    A row without coefficients is kept: it says whether its bound holds at all.
+    """
+    entries: list[tuple[int, int, float]] = []
+    upper = []
+    for index, (row, bound) in enumerate(rows):
+        largest = max((abs(value) for value in row.values()), default=0.0) or 1.0
+        entries += [(index, column, value / largest) for column, value in row.items() if value]
+        upper.append(bound / largest)
+    where, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
+    shape = (len(rows), len(cost))
+    places = (np.array(where, int), np.array(columns, int))
+    matrix = csr_array((np.array(values, float), places), shape=shape)
+    return Problem(cost, matrix, np.array(upper), integral)
+
+
+def _together(
+    joint: Sequence[tuple[int, int]], first: int
+) -> Iterator[tuple[dict[int, float], float]]:
+    """y = x_i x_j by three rows; the column of the first pair is `first`."""
+    for column, (one, other) in enumerate(joint, start=first):
+        yield {column: 1.0, one: -1.0}, 0.0
+        yield {column: 1.0, other: -1.0}, 0.0
+        yield {one: 1.0, other: 1.0, column: -1.0}, 1.0
 
 
 def fastest(
-    options: Sequence[Option], losses: Mapping[str, float], limits: Sequence[Limit]
+    options: Sequence[Option],
+    losses: Mapping[str, float],
+    limits: Sequence[Limit],
+    *,
+    rules: Rules = FREE,
 ) -> Plan:
     """The plan of least predicted latency, summed over targets relative to their budgets."""
     times = {
         o.id: sum(limit.differences_ms[o.id] / limit.budget_ms for limit in limits) for o in options
     }
-    free = [Limit(x.target, x.dense_ms, x.differences_ms, float("inf")) for x in limits]
-    plan = solve(options, times, free)
-    assert plan is not None, "without limits, keeping everything is always a plan"
-    return _plan(plan.options, losses, limits, plan.status, plan.gap)
+    free = [replace(limit, budget_ms=float("inf")) for limit in limits]
+    plan = solve(options, times, free, rules=rules)
+    assert plan is not None, "rules that no plan can satisfy are refused before"
+    return _plan(plan.options, losses, limits, rules, NO_PAIRS, (plan.status, plan.gap))
+
+
+def by_macs(
+    options: Sequence[Option],
+    losses: Mapping[str, float],
+    *,
+    macs: int,
+    most: float,
+    excluded: Collection[frozenset[str]] = (),
+) -> Plan | None:
+    """The plan of least loss with at most `most` MACs: the same solver, counting in place of time.
+
+    `macs` are those of the dense network. What a FLOPs-driven choice would take, for comparison.
+    """
+    rules = Rules((Cap(macs_of(options, macs), most, f"{most:.0f}"),))
+    return solve(options, losses, [], rules=rules, excluded=excluded)
 
 
 def _conflicts(options: Sequence[Option]) -> Iterable[set[int]]:
@@ -132,12 +216,21 @@ def _plan(
     chosen: tuple[str, ...],
     losses: Mapping[str, float],
     limits: Sequence[Limit],
-    status: str,
-    gap: float,
+    rules: Rules,
+    pairs: Mapping[tuple[str, str], float],
+    proof: tuple[str, float],
 ) -> Plan:
-    predicted = {
-        limit.target: limit.dense_ms + sum(limit.differences_ms[id_] for id_ in chosen)
-        for limit in limits
-    }
-    reckoned = {x.target: {id_: x.differences_ms[id_] for id_ in chosen} for x in limits}
-    return Plan(chosen, predicted, reckoned, sum(losses[id_] for id_ in chosen), status, gap)
+    status, gap = proof
+    together = sum(v for pair, v in pairs.items() if pair[0] in chosen and pair[1] in chosen)
+    return Plan(
+        options=chosen,
+        predicted_ms={
+            limit.target: limit.dense_ms + sum(limit.differences_ms[id_] for id_ in chosen)
+            for limit in limits
+        },
+        differences_ms={x.target: {id_: x.differences_ms[id_] for id_ in chosen} for x in limits},
+        predicted_loss=sum(losses[id_] for id_ in chosen) + together,
+        status=status,
+        gap=gap,
+        amounts={cap.quantity.name: cap.quantity.of(chosen) for cap in rules.caps},
+    )

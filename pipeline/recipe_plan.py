@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline import criteria
+from pipeline.recipe_caps import CapKeys
 from pipeline.recipe_table import Table, known_criterion
 
 EFFECT = "effect"
@@ -15,7 +16,7 @@ Objective = Literal["budget", "accuracy"]
 Kernels = Annotated[tuple[int, ...], Field(strict=False)]
 
 
-class PlanTable(Table):
+class PlanTable(CapKeys, Table):
     criterion: str = Field(
         default=EFFECT,
         description="what an option is predicted to cost: `effect` (KL of the network's output "

@@ -20,7 +20,15 @@ class Shortcut:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One operator in place of `segment.operators[first : last + 1]`."""
+    """What may stand in place of `segment.operators[first : last + 1]`.
+
+    merge     one operator with the kernel that the span really has: exact but for the activations
+    refit     one operator of a smaller kernel about the same centre, fitted
+    low-rank  two matrices, in x `rank` and `rank` x out, fitted
+    drop      nothing: the span's input, or the shortcut alone
+
+    `geometry` is that of the one operator; of a low rank, of the product; of a drop, of the span.
+    """
 
     id: str
     segment: str
@@ -34,6 +42,27 @@ class Option:
     border: str
     macs: int
     macs_before: int
+    rank: int | None = None
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Of the operator in place of the span; empty for matrices and for nothing."""
+        return () if self.kind == "drop" else self.geometry.kernel
+
+    @property
+    def operators(self) -> int:
+        """Operators with weights in place of the span."""
+        return {"drop": 0, "low-rank": 2}.get(self.kind, 1)
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all weights and biases in place of the span."""
+        g = self.geometry
+        if self.kind == "drop":
+            return 0
+        if self.rank is not None:
+            return self.rank * (g.in_channels + g.out_channels) + g.out_channels
+        return g.parameters + g.out_channels
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from torch import fx
 
 from pipeline import criteria
 from pipeline.activations import Statistics
+from pipeline.caps import Rules
 from pipeline.criteria import Evidence, Scores
+from pipeline.demands import rules_of, unpinned
 from pipeline.dense import CALIBRATION_BATCH
 from pipeline.effects import losses_from, measure_effects
 from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, judged, limit_of
@@ -39,6 +41,7 @@ def offered(map_: Map, recipe: Recipe, dense: fx.GraphModule, reporter: Reporter
         for option in map_.options
         if option.kind == "merge" or set(option.geometry.kernel) <= kernels
     ]
+    allowed = unpinned(map_, allowed, recipe.plan.pin)
     able = [o for o in allowed if carries_out(dense, map_.segment(o.segment), o)]
     if len(able) < len(allowed):
         reporter.say(
@@ -46,6 +49,11 @@ def offered(map_: Map, recipe: Recipe, dense: fx.GraphModule, reporter: Reporter
             "convolutions that pad evenly and matrices are edited in torch"
         )
     return able
+
+
+def rules(job: Job, bench: Bench, options: Sequence[Option]) -> Rules:
+    """What the recipe caps and wants removed, refused here if no plan can satisfy it."""
+    return rules_of(job.recipe.plan.demands, bench.dense, bench.map, options)
 
 
 def score_all(job: Job, dense: fx.GraphModule, statistics: Statistics) -> tuple[Scores, ...]:
@@ -138,6 +146,7 @@ def plan(
     losses: Mapping[str, float],
     tables: Sequence[LatencyTable],
     goals: Sequence[Goal],
+    rules: Rules,
 ) -> Outcome | None:
     """The closed loop, each attempt told to the reporter; none where no budget was given."""
     if all(goal.budget == UNLIMITED for goal in goals):
@@ -147,6 +156,8 @@ def plan(
         "losses": dict(losses),
         "budgets": [goal.budget.text for goal in goals],
         "max_rounds": job.recipe.plan.max_rounds,
+        "caps": [str(cap) for cap in rules.caps],
+        "remove": list(rules.removed),
         "targets": [measured_on(goal.target) for goal in goals],
     }
 
@@ -159,6 +170,7 @@ def plan(
             goals,
             max_rounds=job.recipe.plan.max_rounds,
             on_attempt=lambda attempt: _tell(job, attempt, goals),
+            rules=rules,
         )
 
     return job.record("plan", key, Outcome, make)
@@ -185,6 +197,7 @@ def frontier(
     tables: Sequence[LatencyTable],
     goals: Sequence[Goal],
     known: Sequence[Attempt],
+    rules: Rules,
 ) -> tuple[Attempt, ...]:
     """The recipe's number of plans from dense to fastest, measured; none if it asks for none."""
     if job.recipe.plan.frontier is None:
@@ -201,7 +214,7 @@ def frontier(
         return judged(keeps_everything({x.target: x.dense_ms for x in limits}), measured, goals)
 
     kept = job.record("kept", key, Attempt, keep)
-    plans = spread(options, losses, limits, job.recipe.plan.frontier)
+    plans = spread(options, losses, limits, job.recipe.plan.frontier, rules=rules)
     device = _Recorded(job, bench, key)
     return measure_all(device, plans, goals, [kept, *known], lambda a: _tell(job, a, goals))
 
@@ -243,10 +256,10 @@ def to_train(
 
 def _tell(job: Job, attempt: Attempt, goals: Sequence[Goal]) -> None:
     for goal, one, meets in zip(goals, attempt.measured, attempt.meets, strict=True):
-        judged = "" if goal.budget == UNLIMITED else ": meets" if meets else ": over"
+        verdict = "" if goal.budget == UNLIMITED else ": meets" if meets else ": over"
         job.reporter.say(
             f"  {len(attempt.plan.options)} replacements: predicted "
             f"{attempt.plan.predicted_ms[one.target]:.4g} ms, measured "
             f"{one.latency_ms.value:.4g} ms = {one.ratio.value:.3f}x [{one.ratio.lo:.3f}, "
-            f"{one.ratio.hi:.3f}] on {one.target}{judged and f'{judged} the budget'}"
+            f"{one.ratio.hi:.3f}] on {one.target}{verdict and f'{verdict} the budget'}"
         )

@@ -78,7 +78,7 @@ def test_recipe_becomes_json_with_the_budget_as_it_was_written(tmp_path):
     [
         ("sede = 1" + LEAST, "unknown key 'sede'; did you mean 'seed'"),
         (LEAST + "[plan]\nmax_kernle = 5", "'plan.max_kernle'; did you mean 'max_kernel'"),
-        (LEAST + "[plan]\nzzz = 5", r"unknown key 'plan.zzz' \(known: criterion, kernels"),
+        (LEAST + "[plan]\nzzz = 5", r"unknown key 'plan.zzz' \(known: max_macs, max_bytes"),
         (LEAST + "bugdet = '6ms'", "'targets.0.bugdet'; did you mean 'budget'"),
         (LEAST.replace("5ms", "5 parsecs"), "targets.0.budget = '5 parsecs': .* is not a time"),
         (LEAST.replace('"5ms"', "5"), "targets.0.budget = 5: budget '5' is not a time"),
