@@ -47,6 +47,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             job.workspace.scratch("bench"),
             seed=recipe.seed,
             rounds=recipe.plan.rounds,
+            sizes=job.sizes,
         )
         with step("latency table"):
             tables = [selection.latency_table(job, bench, t.target, options, folder) for t in goals]

@@ -107,9 +107,20 @@ class Device(Protocol):
 class Bench:
     """Builds variants of one dense network in a folder and measures them beside it."""
 
-    def __init__(self, dense: ir.Model, map_: Map, folder: Path, *, seed: int, rounds: int):
+    def __init__(
+        self,
+        dense: ir.Model,
+        map_: Map,
+        folder: Path,
+        *,
+        seed: int,
+        rounds: int,
+        sizes: Mapping[str, tuple[int, ...]] | None = None,
+    ):
+        """`sizes` of one sample, by input, where the network leaves more than the batch open."""
         self.dense, self.map, self.folder = dense, map_, folder
         self.seed, self.rounds = seed, rounds
+        self.sizes = sizes or {}
         self.options: dict[str, Option] = {option.id: option for option in map_.options}
         self.dense_path = folder / "dense.onnx"
         ir.save(dense, self.dense_path)
@@ -126,6 +137,7 @@ class Bench:
             paths,
             rounds=self.rounds,
             seed=self.seed,
+            shapes=self._shapes(target),
             laps=TABLE_LAPS,
             on_round=lambda _: step(1),
         )
@@ -149,6 +161,7 @@ class Bench:
             [self.dense_path],
             rounds=self.rounds,
             seed=self.seed,
+            shapes=self._shapes(target),
             laps=LAPS,
             warm_up_s=WARM_UP_S,
         )
@@ -163,6 +176,7 @@ class Bench:
             [self.dense_path, path],
             rounds=self.rounds,
             seed=self.seed,
+            shapes=self._shapes(target),
             laps=laps,
             warm_up_s=WARM_UP_S,
         )
@@ -174,6 +188,9 @@ class Bench:
             self.rounds,
             len(network.samples_ns()),
         )
+
+    def _shapes(self, target: Target) -> dict[str, tuple[int, ...]]:
+        return {name: (target.batch, *size) for name, size in self.sizes.items()}
 
     def _build(self, chosen: Sequence[Option], name: str) -> Path:
         path = self.folder / name

@@ -93,6 +93,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             job.workspace.scratch("bench"),
             seed=recipe.seed,
             rounds=recipe.plan.rounds,
+            sizes=job.sizes,
         )
         with step("measure"):
             measured = [candidate.measured(job, bench, collapsed.path, t) for t in targets]
