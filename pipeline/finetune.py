@@ -29,6 +29,7 @@ from pipeline.tracing import move, set_training
 from runtimes.errors import InputError
 
 EVALUATION_BATCH = 500
+POOL = 20
 
 Network = Callable[..., Tensor]
 FASTEST = torch.channels_last  # 1.2 to 1.6 times the images per second of the default on x86
@@ -141,8 +142,7 @@ def _epochs(
         optimizer, max_lr=schedule.learning_rate, total_steps=total
     )
     for _ in range(schedule.epochs):
-        order = torch.randperm(len(split), generator=rng)
-        for chosen in order[: batches * size].split(size):
+        for chosen in _batches(split, size, rng):
             images = split.images[chosen]
             if schedule.flip:
                 images = _flip_half(images, rng)
@@ -162,6 +162,21 @@ def _epochs(
                     f"{schedule.learning_rate}; choose a smaller one"
                 )
     model.to(memory_format=torch.contiguous_format)
+
+
+def _batches(split: Split, size: int, rng: torch.Generator) -> list[Tensor]:
+    """The samples of every step of one epoch, in random order; what fills no batch is left out.
+
+    Texts of about the same length come together, out of a pool of `POOL` batches: padding to the
+    longest of a random batch nearly doubles the work.
+    """
+    order = torch.randperm(len(split), generator=rng)[: len(split) // size * size]
+    if not is_text(split.images):
+        return list(order.split(size))
+    lengths = split.images[:, 1].sum(1)
+    pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(POOL * size)]
+    batches = torch.cat(pools).split(size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=rng).tolist()]
 
 
 def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
+from transformers.utils import logging
 
 from runtimes.errors import InputError
 
@@ -36,6 +37,8 @@ class TextClassifier(nn.Module):
 
 def pretrained(*, num_classes: int, folder: Path) -> nn.Module:
     """The encoder of a folder as transformers saves it; the head is new."""
+    logging.set_verbosity_error()  # its report of the pooling layer that is left out, and a bar
+    logging.disable_progress_bar()
     encoder = AutoModel.from_pretrained(
         folder, local_files_only=True, add_pooling_layer=False, attn_implementation="sdpa"
     )
