@@ -19,6 +19,7 @@ from torch import Tensor, fx
 
 from pipeline.counting import Accumulator
 from pipeline.processes import sum_over_processes, total_over_processes
+from pipeline.tokens import arguments, attention_mask
 from pipeline.tracing import sites
 from runtimes.errors import InputError
 
@@ -116,13 +117,11 @@ def collect(
     batches: Iterable[Tensor],
     *,
     step: Callable[[int], None],
-    mask: Callable[[Tensor], Tensor] | None = None,
 ) -> Statistics:
     """Run every batch through the traced model once; `step(n)` is told of each n samples.
 
-    `mask` gives a batch's attention mask (batch, tokens): what it pads is not counted. Memory does
-    not depend on the number of batches. Raises InputError for a model without activations, and for
-    an empty calibration set.
+    What a text's attention mask pads is not counted. Memory does not depend on the number of
+    batches. Raises InputError for a model without activations, and for an empty calibration set.
     """
     found = sites(module)
     if not found:
@@ -131,13 +130,13 @@ def collect(
     collector = _Collector(module, accumulators)
     samples = 0
     for batch in batches:
-        collector.mask = mask(batch) if mask else None
-        collector.run(batch)
+        collector.mask = attention_mask(batch)
+        collector.run(*arguments(batch))
         samples += len(batch)
         step(len(batch))
     samples = total_over_processes(samples)
     if not samples:
-        raise InputError("the calibration set is empty: give [calibration] at least one image")
+        raise InputError("the calibration set is empty: give [calibration] at least one sample")
     return Statistics(samples, tuple(_result(a) for a in accumulators.values()))
 
 

@@ -49,6 +49,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             job.workspace.scratch("bench"),
             seed=recipe.seed,
             rounds=recipe.plan.rounds,
+            sizes=job.sizes,
         )
         with step("latency table"):
             rules = selection.rules(job, bench, options)

@@ -1,4 +1,4 @@
-"""Data sets by name, each in four separate splits that are the same in every run.
+"""Data sets by name, of images or of text, each in four splits that are the same in every run.
 
 Training fits the weights, calibration the stand-ins and the counters, validation chooses the
 plan, and the tables show test: no image of one split is in another, so that the figure reported
@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,25 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from pipeline import fashion_mnist
+from pipeline.packaged import minilm_folder, reviews_file
 from pipeline.progress import Reporter
 from pipeline.references import call, resolve
+from pipeline.tokens import is_text
 from runtimes.errors import InputError
 
-NAMES = ("fashion-mnist", "digits")
+NAMES = ("fashion-mnist", "digits", "movie-reviews")
+LENGTH = 64  # of a text, in tokens
 SPLITS = ("train", "calibration", "validation", "test")
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.uint8)
 SHUFFLE_SEED = 20_170_828  # fixed: the splits do not change with the seed of the recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images as the network takes them, (n, channels, height, width) float32, and int64 labels."""
+    """Images as the network takes them, (n, channels, height, width) float32, and int64 labels.
+
+    Or texts in their place, (n, 2, length) int64: see `pipeline.tokens`.
+    """
 
     images: Tensor
     labels: Tensor
@@ -52,9 +60,10 @@ class Splits:
     validation: Split
     test: Split
     num_classes: int
+    vocabulary: int | None = None  # how many tokens there are; None for images
 
     def sha256(self) -> str:
-        """Of every pixel and label: a stage that was made from other images is another stage."""
+        """Of every value and label: a stage that was made from other data is another stage."""
         digest = hashlib.sha256()
         for split in (self.train, self.calibration, self.validation, self.test):
             digest.update(repr(tuple(split.images.shape)).encode())
@@ -63,10 +72,9 @@ class Splits:
         return digest.hexdigest()
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)"""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+    def in_channels(self) -> int | None:
+        """Of the images; texts have none."""
+        return None if self.vocabulary else int(self.train.images.shape[1])
 
 
 def cache_folder() -> Path:
@@ -77,13 +85,20 @@ def cache_folder() -> Path:
 
 
 def load_dataset(
-    spec: str, *, cache: Path, reporter: Reporter, folders: Sequence[Path] = ()
+    spec: str,
+    *,
+    cache: Path,
+    reporter: Reporter,
+    folders: Sequence[Path] = (),
+    length: int = LENGTH,
 ) -> Splits:
-    """The four splits of `fashion-mnist`, `digits` or the user's `package.module:function`."""
+    """The four splits of a data set in `NAMES` or the user's `package.module:function`."""
     if spec == "fashion-mnist":
         return _fashion_mnist(cache, reporter)
     if spec == "digits":
         return _digits(reporter)
+    if spec == "movie-reviews":
+        return _movie_reviews(cache, reporter, length)
     if ":" in spec:
         return _from_function(spec, folders)
     close = get_close_matches(spec, NAMES, n=1)
@@ -112,6 +127,21 @@ def _digits(reporter: Reporter) -> Splits:
     return Splits("digits", *splits, num_classes=10)
 
 
+def _movie_reviews(cache: Path, reporter: Reporter, length: int) -> Splits:
+    try:
+        movie_reviews = import_module("pipeline.movie_reviews")
+    except ModuleNotFoundError as e:
+        raise InputError(
+            f"data set 'movie-reviews' needs the {e.name!r} package: pip install '.[text]'"
+        ) from e
+    snippets, labels = movie_reviews.read(reviews_file(cache=cache, reporter=reporter))
+    tokenizer = minilm_folder(cache=cache, reporter=reporter) / "tokenizer.json"
+    texts, vocabulary = movie_reviews.tokenised(snippets, tokenizer, length=length)
+    parts = _parts(len(labels), train=6_400, calibration=400, validation=1_000, test=1_371)
+    splits = [Split(texts[part], torch.from_numpy(labels[part]).long()) for part in parts]
+    return Splits("movie-reviews", *splits, num_classes=2, vocabulary=vocabulary)
+
+
 def _parts(total: int, **sizes: int) -> list[np.ndarray]:
     order = np.random.default_rng(SHUFFLE_SEED).permutation(total)
     return np.split(order, np.cumsum(list(sizes.values())))[: len(sizes)]
@@ -136,7 +166,10 @@ def _from_function(spec: str, folders: Sequence[Path]) -> Splits:
     if len(shapes) > 1:
         raise InputError(f"data set {spec!r}: the splits differ in image shape: {sorted(shapes)}")
     classes = int(max(split.labels.max() for split in splits)) + 1
-    return Splits(spec, *splits, num_classes=classes)
+    vocabulary = None
+    if is_text(splits[0].images):
+        vocabulary = int(max(split.images[:, 0].max() for split in splits)) + 1
+    return Splits(spec, *splits, num_classes=classes, vocabulary=vocabulary)
 
 
 def _checked(pair: Any, where: str) -> Split:
@@ -146,10 +179,16 @@ def _checked(pair: Any, where: str) -> Split:
         images, labels = torch.as_tensor(pair[0]), torch.as_tensor(pair[1])
     except (TypeError, ValueError, RuntimeError) as e:
         raise InputError(f"{where}: images and labels must be arrays or tensors: {e}") from e
-    if images.ndim != 4 or not images.is_floating_point():
+    text = images.dtype in WHOLE and images.ndim == 3 and images.shape[1] == 2
+    if not text and (images.ndim != 4 or not images.is_floating_point()):
         raise InputError(
             f"{where}: images are {images.dtype} {tuple(images.shape)}, and must be floats as the "
-            "network takes them, (n, channels, height, width)"
+            "network takes them, (n, channels, height, width), or whole numbers (n, 2, length): "
+            "token ids and attention mask"
+        )
+    if text and not _well_formed(images):
+        raise InputError(
+            f"{where}: token ids must be 0 or more, and the mask 0 or 1, with a 1 in every text"
         )
     if not torch.isfinite(images).all():
         raise InputError(f"{where}: some pixels are NaN or infinite")
@@ -160,4 +199,9 @@ def _checked(pair: Any, where: str) -> Split:
         )
     if len(labels) == 0 or int(labels.min()) < 0:
         raise InputError(f"{where}: it is empty or has a label below 0")
-    return Split(images.float().contiguous(), labels.long())
+    return Split((images.long() if text else images.float()).contiguous(), labels.long())
+
+
+def _well_formed(texts: Tensor) -> bool:
+    ids, mask = texts.unbind(1)
+    return bool((ids >= 0).all() and ((mask == 0) | (mask == 1)).all() and mask.any(1).all())

@@ -29,10 +29,12 @@ def dense_network(job: Job) -> tuple[nn.Module, Path]:
     model = build_model(
         recipe.model.spec,
         num_classes=job.splits.num_classes,
-        in_channels=job.splits.image_shape[0],
+        in_channels=job.splits.in_channels,
+        vocabulary=job.splits.vocabulary,
         seed=recipe.seed,
         options=recipe.model.options,
         folders=[recipe.folder],
+        reporter=job.reporter,
     )
     key: dict[str, Any] = {
         "model": recipe.model.model_dump(mode="json"),
@@ -87,6 +89,7 @@ def schedule_of(table: TrainTable) -> Schedule:
         table.momentum,
         table.flip,
         table.bf16,
+        table.optimizer,
     )
 
 

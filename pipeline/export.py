@@ -1,4 +1,4 @@
-"""torch -> ONNX, by the dynamo exporter, batch axis dynamic."""
+"""torch -> ONNX, by the dynamo exporter; batch axis dynamic, and the length of a text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pipeline.tokens import NAMES, arguments, is_text
+
 OPSET = 20
 
 
@@ -18,15 +20,19 @@ def export(model: nn.Module, example: Tensor, path: Path) -> Path:
     Initialisers keep the names of the parameters, and nodes the module paths they came from.
     """
     batch = torch.export.Dim("batch", min=1)
+    inputs = arguments(example)
+    text = is_text(example)
+    axes = {0: "batch", 1: "length"} if text else {0: batch}
     with warnings.catch_warnings():
         # the exporter's own use of deprecated calls; nothing here a user could change
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             model.eval(),
-            (example,),
+            inputs,
             dynamo=True,
-            dynamic_shapes=({0: batch},),
+            dynamic_shapes=tuple(axes for _ in inputs),
+            input_names=NAMES if text else None,
             opset_version=OPSET,
             verbose=False,
         )

@@ -14,10 +14,8 @@ import gzip
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 import zlib
-from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from time import monotonic
@@ -27,7 +25,7 @@ import numpy as np
 import torchvision
 
 from pipeline.progress import Reporter
-from runtimes.errors import InputError
+from pipeline.sources import SourceFailed, Sources, first_that_serves, run
 
 SHA256 = {
     "train-images-idx3-ubyte.gz": (
@@ -51,35 +49,24 @@ DOWNLOAD_TIMEOUT_S = 600
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-class SourceFailed(Exception):
-    """Why one source did not serve; all of them together make the user's message."""
-
-
 def locate(*, cache: Path, reporter: Reporter) -> Path:
     """The folder that holds the four files, fetched into `cache` if no other place has them."""
     given = os.environ.get("SHOAL_DATA")
     kept = cache / "fashion-mnist"
-    sources: list[tuple[str, Callable[[], Path]]] = [
+    sources: Sources = [
         (f"$SHOAL_DATA ({given or 'not set'})", lambda: _given(given)),
         (f"{INSTALLED} (Debian package {PACKAGE})", lambda: check(INSTALLED)),
         (f"the cache {kept}", lambda: check(kept)),
         ("torchvision's download", lambda: _download(kept)),
         (f"apt-get download {PACKAGE}", lambda: _apt(kept)),
     ]
-    failures = []
-    for name, find in sources:
-        try:
-            folder = find()
-        except (SourceFailed, OSError, HTTPException) as e:
-            failures.append(f"{name}: {str(e).strip() or type(e).__name__}")
-        else:
-            reporter.say(f"fashion-mnist: {name}, 4 files with the known SHA-256")
-            return folder
-    raise InputError(
-        "fashion-mnist was found nowhere; tried "
-        + "; ".join(f"({i}) {failure}" for i, failure in enumerate(failures, 1))
-        + f". Install it (apt-get install {PACKAGE}), or set SHOAL_DATA to a folder that holds "
-        + ", ".join(SHA256)
+    return first_that_serves(
+        "fashion-mnist",
+        sources,
+        proof="4 files with the known SHA-256",
+        remedy=f"Install it (apt-get install {PACKAGE}), or set SHOAL_DATA to a folder that holds "
+        + ", ".join(SHA256),
+        reporter=reporter,
     )
 
 
@@ -155,35 +142,17 @@ def _apt(kept: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=kept) as aside:
         folder = Path(aside)
         try:
-            _run(["apt-get", "download", PACKAGE], folder)
+            run(["apt-get", "download", PACKAGE], folder, complaint="E:")
         except SourceFailed:  # a fresh machine has no package lists: fetch some of our own
             (folder / "lists/partial").mkdir(parents=True)
             own = ["-o", f"Dir::State::Lists={folder / 'lists'}", "-o", "APT::Sandbox::User="]
-            _run(["apt-get", *own, "update"], folder)
-            _run(["apt-get", *own, "download", PACKAGE], folder)
+            run(["apt-get", *own, "update"], folder, complaint="E:")
+            run(["apt-get", *own, "download", PACKAGE], folder, complaint="E:")
         packages = list(folder.glob("*.deb"))
         if not packages:
             raise SourceFailed("apt-get ended well but left no package")
-        _run(["dpkg-deb", "-x", str(packages[0]), "unpacked"], folder)
+        run(["dpkg-deb", "-x", str(packages[0]), "unpacked"], folder, complaint="E:")
         unpacked = check(folder / "unpacked" / INSTALLED.relative_to("/"))
         for name in SHA256:
             (unpacked / name).replace(kept / name)
     return check(kept)
-
-
-def _run(command: list[str], folder: Path) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=DOWNLOAD_TIMEOUT_S,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired as e:
-        raise SourceFailed(f"{command[0]} did not end within {DOWNLOAD_TIMEOUT_S} s") from e
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-        last = (lines or done.stderr.splitlines() or ["it gave no reason"])[-1]
-        raise SourceFailed(f"{' '.join(command)} failed: {last}")

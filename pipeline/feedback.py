@@ -120,9 +120,20 @@ class Device(Protocol):
 class Bench:
     """Builds variants of one dense network in a folder and measures them beside it."""
 
-    def __init__(self, dense: ir.Model, map_: Map, folder: Path, *, seed: int, rounds: int):
+    def __init__(
+        self,
+        dense: ir.Model,
+        map_: Map,
+        folder: Path,
+        *,
+        seed: int,
+        rounds: int,
+        sizes: Mapping[str, tuple[int, ...]] | None = None,
+    ):
+        """`sizes` of one sample, by input, where the network leaves more than the batch open."""
         self.dense, self.map, self.folder = dense, map_, folder
         self.seed, self.rounds = seed, rounds
+        self.sizes = sizes or {}
         self.options: dict[str, Option] = {option.id: option for option in map_.options}
         self.dense_path = folder / "dense.onnx"
         ir.save(dense, self.dense_path)
@@ -148,6 +159,7 @@ class Bench:
             [self.dense_path, self.yardstick],
             rounds=self.rounds,
             seed=self.seed,
+            shapes=self._shapes(target),
             laps=DENSE_LAPS,
             warm_up_s=WARM_UP_S,
         )
@@ -168,6 +180,7 @@ class Bench:
             [self.dense_path, path],
             rounds=self.rounds,
             seed=self.seed,
+            shapes=self._shapes(target),
             laps=laps(self.dense_ms.get(target.name)),
             warm_up_s=WARM_UP_S,
         )
@@ -192,7 +205,7 @@ class Bench:
     ) -> list[Estimate]:
         """Every network as a ratio to the reference; `step` hears how many after each round."""
         paths: list[Path] = []
-        shapes: dict[str, tuple[int, ...]] = {}
+        shapes = self._shapes(target)
         for index, make in enumerate(builds):
             paths.append(self.folder / f"variant-{index}.onnx")
             variant = make()
@@ -210,6 +223,9 @@ class Bench:
         for path in paths:
             path.unlink()
         return [ratio(variant, first, across=DIFFERS) for variant in variants]
+
+    def _shapes(self, target: Target) -> dict[str, tuple[int, ...]]:
+        return {name: (target.batch, *size) for name, size in self.sizes.items()}
 
 
 def judged(plan: Plan, measured: Sequence[Measured], goals: Sequence[Goal]) -> Attempt:

@@ -94,6 +94,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             job.workspace.scratch("bench"),
             seed=recipe.seed,
             rounds=recipe.plan.rounds,
+            sizes=job.sizes,
         )
         with step("measure"):
             measured = [candidate.measured(job, bench, collapsed.path, t, goals) for t in targets]

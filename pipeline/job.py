@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.datasets import Splits
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
+from pipeline.tokens import NAMES, is_text
 from pipeline.workspace import Workspace
 from profiles.environment import DECISIVE, fingerprint
 from profiles.target import Target
@@ -42,13 +43,19 @@ class Job:
 
     @property
     def calibration(self) -> Tensor:
-        """(n, channels, height, width): as many images as the recipe asks for."""
+        """(n, channels, height, width), or texts: as many samples as the recipe asks for."""
         return self.splits.calibration.images[: self.recipe.calibration.images]
 
     @property
     def example(self) -> Tensor:
-        """(2, channels, height, width), for tracing and exporting."""
+        """Two samples, for tracing and exporting."""
         return self.splits.calibration.images[:2]
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Of a sample to measure, where the network takes any: a text of full length."""
+        images = self.splits.calibration.images
+        return dict.fromkeys(NAMES, (images.shape[2],)) if is_text(images) else {}
 
     def record(self, name: str, key: Mapping[str, Any], kind: Any, make: Callable[[], T]) -> T:
         """A stage whose value is one JSON record of the type `kind`."""

@@ -1,4 +1,4 @@
-"""Networks by name: built in, torchvision's, or a function of the user's own.
+"""Networks by name: built in, torchvision's, transformers', or a function of the user's own.
 
 The built-in ones are small enough to be trained in minutes on two cores, and keep the traits that
 make the published ones hard: one activation module called twice, shortcuts, depthwise layers.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from pipeline.datasets import cache_folder
+from pipeline.packaged import minilm_folder
+from pipeline.progress import SILENT, Reporter
 from pipeline.references import call, resolve
 from runtimes.errors import InputError
 
@@ -174,40 +178,82 @@ def mobilenetv2_half(*, num_classes: int, in_channels: int, width: float = 0.5) 
 
 
 BUILT_IN = {"resnet18": resnet18, "vgg8": vgg8, "mobilenetv2-half": mobilenetv2_half}
+MINILM, TRANSFORMERS = "minilm", "transformers:"
 
 
 def build_model(
     spec: str,
     *,
     num_classes: int,
-    in_channels: int,
+    in_channels: int | None,
     seed: int,
     options: Mapping[str, Any] | None = None,
     folders: Sequence[Path] = (),
+    vocabulary: int | None = None,
+    reporter: Reporter = SILENT,
 ) -> nn.Module:
     """A freshly initialised network in eval mode; the caller's random state is left alone.
 
     `options` are further arguments of the constructor; `folders` are searched, after the working
-    folder, for a `package.module:function`.
+    folder, for a `package.module:function`. Images have `in_channels`, texts a `vocabulary`.
     """
-    offered: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels}
+    takes_text = spec == MINILM or spec.startswith(TRANSFORMERS)
+    offered: dict[str, Any] = {"num_classes": num_classes}
+    if in_channels is not None:
+        offered["in_channels"] = in_channels
+    if vocabulary is not None:
+        offered["vocab_size"] = vocabulary
+    _check_kind(spec, takes_text, in_channels)
     given = dict(options or {})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if spec in BUILT_IN:
             model = call(spec, BUILT_IN[spec], offered=offered, options=given)
+        elif takes_text:
+            model = _of_text(spec, offered, given, reporter)
         elif spec.startswith("torchvision:"):
             model = _from_torchvision(spec.removeprefix("torchvision:"), offered, given)
         elif ":" in spec:
             model = call(spec, resolve(spec, folders=folders), offered=offered, options=given)
         else:
             raise InputError(
-                f"no model named {spec!r}{_nearest(spec, BUILT_IN)}; there are: "
-                f"{', '.join(BUILT_IN)}, torchvision:NAME and package.module:function"
+                f"no model named {spec!r}{_nearest(spec, [*BUILT_IN, MINILM])}; there are: "
+                f"{', '.join([*BUILT_IN, MINILM])}, torchvision:NAME, transformers:NAME and "
+                "package.module:function"
             )
     if not isinstance(model, nn.Module):
         raise InputError(f"model {spec!r} gave a {type(model).__name__}, not a torch.nn.Module")
     return model.eval()
+
+
+def _check_kind(spec: str, takes_text: bool, in_channels: int | None) -> None:
+    if takes_text and in_channels is not None:
+        raise InputError(
+            f"model {spec!r} takes text, and the data are images: choose movie-reviews or texts of "
+            "your own as [data], or another model"
+        )
+    takes_images = spec in BUILT_IN or spec.startswith("torchvision:")
+    if takes_images and in_channels is None:
+        raise InputError(
+            f"model {spec!r} takes images, and the data are text: use {MINILM}, {TRANSFORMERS}NAME "
+            "or package.module:function"
+        )
+
+
+def _of_text(
+    spec: str, offered: Mapping[str, Any], given: Mapping[str, Any], reporter: Reporter
+) -> nn.Module:
+    try:
+        text = import_module("pipeline.text_models")
+    except ModuleNotFoundError as e:
+        raise InputError(
+            f"model {spec!r} needs the {e.name!r} package: pip install '.[text]'"
+        ) from e
+    if spec == MINILM:
+        folder = minilm_folder(cache=cache_folder(), reporter=reporter)
+        return call(spec, text.pretrained, offered={**offered, "folder": folder}, options=given)
+    name = spec.removeprefix(TRANSFORMERS)
+    return text.from_config(name, **{**offered, **given})
 
 
 def digest(model: nn.Module) -> str:

@@ -120,8 +120,11 @@ def norm_affine(module: fx.GraphModule, norm: fx.Node) -> tuple[Tensor, Tensor]:
 
 
 def bypassed(module: fx.GraphModule, operator: fx.Node) -> bool:
-    """Whether the output still depends on the input without this operator: a residual path."""
-    reached = {node for node in module.graph.nodes if node.op == "placeholder"}
+    """Whether the output still depends on the input without this operator: a residual path.
+
+    The first input, that is: an attention mask reaches a text's output past everything.
+    """
+    reached = {next(node for node in module.graph.nodes if node.op == "placeholder")}
     for node in module.graph.nodes:
         if node is operator or node.target is aten.sym_size.int:  # a size carries no values
             continue

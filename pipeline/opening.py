@@ -60,5 +60,6 @@ def opened(
                 cache=cache_folder(),
                 reporter=reporter,
                 folders=[recipe.folder],
+                length=recipe.data.length,
             )
         yield Job(recipe, splits, workspace, reporter), step

@@ -75,3 +75,6 @@ class Reporter:
                 self.say(f"{name}: {done}/{total}, {left:.0f} s left")
 
         return step
+
+
+SILENT = Reporter(quiet=True)

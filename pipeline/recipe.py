@@ -55,7 +55,8 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 class ModelTable(Table):
     spec: str = Field(
-        description="resnet18, vgg8, mobilenetv2-half, torchvision:NAME, or "
+        description="resnet18, vgg8, mobilenetv2-half, torchvision:NAME, for text minilm or "
+        "transformers:NAME (bert, roberta; options are its configuration's), or "
         "package.module:function of your own that returns a torch.nn.Module"
     )
     options: dict[str, Any] = Field(
@@ -70,8 +71,15 @@ class ModelTable(Table):
 
 class DataTable(Table):
     dataset: str = Field(
-        description="fashion-mnist, digits, or package.module:function of your own that returns "
-        "four (images, labels) pairs: train, calibration, validation, test"
+        description="fashion-mnist, digits, movie-reviews, or package.module:function of your own "
+        "that returns four (images, labels) pairs: train, calibration, validation, test; instead "
+        "of images texts, (n, 2, length) whole numbers: token ids and attention mask"
+    )
+    length: int = Field(
+        default=64,
+        ge=2,
+        description="of movie-reviews: the tokens that a snippet is cut to, and the length at "
+        "which latencies of its networks are measured",
     )
 
 
@@ -81,8 +89,9 @@ class TrainTable(Table):
     learning_rate: float = Field(
         default=0.1, gt=0, description="the peak of the one-cycle schedule"
     )
-    weight_decay: float = Field(default=5e-4, ge=0, description="of SGD")
+    weight_decay: float = Field(default=5e-4, ge=0, description="of SGD or AdamW")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD (Nesterov's)")
+    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="that steps")
     flip: bool = Field(default=False, description="mirror half of the images left to right")
     bf16: bool = Field(default=False, description="compute in bfloat16 where that is safe")
 

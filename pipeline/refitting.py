@@ -20,6 +20,7 @@ from torch.nn import functional
 from pipeline.linearise import Stencil, span_ends
 from pipeline.mapping import Map, Option
 from pipeline.surgery import extract
+from pipeline.tokens import arguments
 
 RIDGE = 1e-4  # relative to the mean diagonal of U'U
 PATCH_ELEMENTS = 2**23  # of one unfolded chunk: 32 MiB in float32
@@ -89,7 +90,8 @@ def fit(
     inputs = extract(source, [span_ends(source, map_.segment(o.segment), o)[0] for o in options])
     targets = extract(dense, [span_ends(dense, map_.segment(o.segment), o)[1] for o in options])
     for batch in batches:
-        for normal, x, y in zip(normals, inputs(batch), targets(batch), strict=True):
+        given = arguments(batch)
+        for normal, x, y in zip(normals, inputs(*given), targets(*given), strict=True):
             normal.add(x, y)
         step(len(batch))
     return {n.option.id: n.solve(ridge) for n in normals}

@@ -71,7 +71,11 @@ def score(
     ranked = criteria.make(criterion, options)
     with Workspace(out, resume=True) as workspace:
         splits = load_dataset(
-            recipe.data.dataset, cache=cache_folder(), reporter=reporter, folders=[recipe.folder]
+            recipe.data.dataset,
+            cache=cache_folder(),
+            reporter=reporter,
+            folders=[recipe.folder],
+            length=recipe.data.length,
         )
         job = Job(recipe, splits, workspace, reporter)
         model, folder = dense_network(job)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.surgery import detached_copy
+from pipeline.tokens import arguments, is_text
 from runtimes.errors import InputError
 
 aten = torch.ops.aten
@@ -63,13 +64,18 @@ class TracedSite:
 def trace(model: nn.Module, example: Tensor) -> fx.GraphModule:
     """Return `model` (in eval mode) as a functional graph that shares no tensor with it.
 
-    `example` is (batch, ...) with batch >= 2; the batch axis stays dynamic.
+    `example` is (batch, ...) with batch >= 2; the batch axis stays dynamic, and a text's length.
     """
-    batch = torch.export.Dim("batch", min=1)
+    dynamic: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    if is_text(example):
+        dynamic[1] = torch.export.Dim.DYNAMIC  # up to what the position embeddings allow
+    inputs = arguments(example)
     training = model.training
     model.eval()
     try:
-        program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
+        program = torch.export.export(
+            model, inputs, dynamic_shapes=tuple(dynamic for _ in inputs), strict=False
+        )
     except Exception as e:  # torch.export fails with errors of many types
         raise InputError(
             f"torch.export cannot trace {type(model).__name__}: {e}; make its forward free of "
@@ -131,6 +137,16 @@ def set_training(module: fx.GraphModule, training: bool) -> None:
             node.args = (*node.args[:5], training, *node.args[6:])
     module.recompile()
     module.train(training)
+
+
+def move(module: nn.Module, device: torch.device) -> None:
+    """Tensors to the device, and what a traced graph makes in the middle, such as positions."""
+    module.to(device)
+    if isinstance(module, fx.GraphModule):
+        for node in module.graph.nodes:
+            if "device" in node.kwargs:
+                node.update_kwarg("device", device)
+        module.recompile()
 
 
 def module_path(node: fx.Node) -> str:

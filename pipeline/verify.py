@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.datasets import Split
+from pipeline.tokens import arguments
 from profiles.target import Target
 from runtimes import base
 from runtimes.onnx_file import Port
@@ -19,7 +20,7 @@ CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Logits of a runtime against torch's on the same images.
+    """Logits of a runtime against torch's on the same images or texts.
 
     `max_relative` is the largest absolute difference over the largest absolute logit.
     """
@@ -38,7 +39,7 @@ def verify(
     path: Path, target: Target, expected: Tensor, split: Split, *, tolerance: float
 ) -> Parity:
     """Run `split` through the target's runtime here; `expected` is (n, classes) from torch."""
-    found = run(path, target, split.images.numpy())
+    found = run(path, target, split.images)
     reference = expected.numpy()
     max_abs = float(np.abs(found - reference).max())
     max_relative = max_abs / float(np.abs(reference).max())
@@ -50,15 +51,17 @@ def verify(
     )
 
 
-def run(path: Path, target: Target, images: np.ndarray) -> np.ndarray:
-    """The first output (n, classes) for all images, in chunks of one loaded batch each."""
+def run(path: Path, target: Target, samples: Tensor) -> np.ndarray:
+    """The first output (n, classes) for all samples, in chunks of one loaded batch each."""
     runtime = base.make(target.runtime, target.device, target.settings)
     outputs = []
-    for start in range(0, len(images), CHUNK):
-        chunk = np.ascontiguousarray(images[start : start + CHUNK])
+    for chunk in samples.split(CHUNK):
+        arrays = [np.ascontiguousarray(x.numpy()) for x in arguments(chunk)]
 
-        def inputs(ports: tuple[Port, ...], chunk: np.ndarray = chunk) -> Mapping[str, np.ndarray]:
-            return {ports[0].name: chunk}
+        def inputs(
+            ports: tuple[Port, ...], arrays: Sequence[np.ndarray] = arrays
+        ) -> Mapping[str, np.ndarray]:
+            return {port.name: array for port, array in zip(ports, arrays, strict=True)}
 
         session = runtime.load(path, threads=target.threads, inputs=inputs)
         session.run()

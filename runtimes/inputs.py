@@ -1,7 +1,8 @@
 """Inputs for a measurement: seeded noise of the declared shapes, or given arrays.
 
 Latency hardly depends on the values, but zeros and denormals are a special case on many
-devices, so the noise is standard normal; integers are small and non-negative, as indices are.
+devices, so the noise is standard normal; integers are small and non-negative, as indices are,
+and a mask of integers is all ones: nothing is padded.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def seeded(
     def fill(ports: tuple[Port, ...]) -> Arrays:
         noise = np.random.default_rng(seed)
         sizes = {port.name: concrete_shape(port, batch, shapes or {}) for port in ports}
-        return {port.name: _noise(noise, port.dtype, sizes[port.name]) for port in ports}
+        return {port.name: _noise(noise, port, sizes[port.name]) for port in ports}
 
     return fill
 
@@ -81,7 +82,8 @@ def _example(port: Port, batch: int) -> str:
     return "x".join(str(size) for size in sizes)
 
 
-def _noise(noise: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+def _noise(noise: np.random.Generator, port: Port, shape: tuple[int, ...]) -> np.ndarray:
+    dtype = port.dtype
     if dtype == "bool":
         return noise.integers(0, 2, shape).astype(bool)
     try:
@@ -89,5 +91,9 @@ def _noise(noise: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np
     except TypeError as e:
         raise InputError(f"inputs of type {dtype} cannot be made by numpy: cast them") from e
     if kind.kind in "iu":
-        return noise.integers(0, 2, shape).astype(kind)
+        return (
+            np.ones(shape, kind)
+            if "mask" in port.name
+            else noise.integers(0, 2, shape).astype(kind)
+        )
     return noise.standard_normal(shape).astype(kind)

@@ -111,12 +111,24 @@ def test_counters_stay_exact_where_float32_would_not_hold_them():
     assert accumulator.counters().flatten().tolist() == [40 * 700 * 700, 0, 0, 0]
 
 
-def test_padding_is_not_counted():
-    x = torch.tensor([[[1.0, -1.0, 2.0], [9.0, 9.0, 9.0]], [[-2.0, 3.0, 1.0], [-4.0, 0.0, 5.0]]])
-    kept = torch.tensor([[1, 0], [1, 1]])
-    traced = trace(Straight(nn.ReLU, True), x)
+class Looked(nn.Module):
+    """A ReLU on three values of every token."""
 
-    (site,) = collect(traced, [x], step=no_step, mask=lambda _: kept).sites
+    def __init__(self):
+        super().__init__()
+        table = [[1.0, -1.0, 2.0], [9.0, 9.0, 9.0], [-2.0, 3.0, 1.0], [-4.0, 0.0, 5.0]]
+        self.table = nn.Embedding.from_pretrained(torch.tensor(table))
+        self.eye = nn.Linear(3, 3, bias=False)
+        nn.init.eye_(self.eye.weight)
+
+    def forward(self, input_ids, attention_mask):
+        return torch.relu(self.eye(self.table(input_ids))) * attention_mask.unsqueeze(-1)
+
+
+def test_padding_is_not_counted():
+    x = torch.tensor([[[0, 1, 1], [1, 0, 0]], [[2, 3, 1], [1, 1, 0]]])  # ids, mask of two texts
+
+    (site,) = collect(trace(Looked(), x), [x], step=no_step).sites
 
     assert site.count == 3
     assert site.positive.tolist() == [1, 1, 3]

@@ -50,7 +50,7 @@ def test_digits_has_four_disjoint_splits_that_cover_it():
 
     parts = [splits.train, splits.calibration, splits.validation, splits.test]
     assert [len(part) for part in parts] == [1000, 200, 200, 397]
-    assert splits.image_shape == (1, 8, 8)
+    assert tuple(splits.train.images.shape[1:]) == (1, 8, 8)
     images = torch.cat([part.images.flatten(1) for part in parts])
     assert len(torch.unique(images, dim=0)) == 1797
 
@@ -205,7 +205,7 @@ def test_data_set_of_the_users_own_is_taken_as_it_is(tmp_path):
 
     splits = load_dataset("own_images:make", cache=tmp_path, reporter=Log(), folders=[tmp_path])
 
-    assert splits.image_shape == (3, 5, 5)
+    assert tuple(splits.train.images.shape[1:]) == (3, 5, 5)
     assert splits.num_classes == 6
     assert float(splits.test.images.mean()) == 3.0
 

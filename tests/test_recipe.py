@@ -29,7 +29,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_built_in_recipes_are_there():
-    assert built_in() == ["digits", "fashion-mnist"]
+    assert built_in() == ["digits", "fashion-mnist", "minilm-reviews"]
 
 
 @pytest.mark.parametrize("name", built_in())
@@ -111,7 +111,7 @@ def test_every_mistake_is_named_at_once(tmp_path):
 
 
 def test_recipe_that_is_nowhere_names_the_built_in_ones():
-    with pytest.raises(InputError, match=r"digits, fashion-mnist \(did you mean digits"):
+    with pytest.raises(InputError, match=r"digits, fashion-mnist, minilm-reviews \(did"):
         load_recipe("digitz")
 
 

@@ -25,6 +25,7 @@ from pipeline.neighbours import norm_before
 from pipeline.normal import error_probability
 from pipeline.removal import to_gate
 from pipeline.surgery import detached_copy, prune_unused
+from pipeline.tokens import arguments
 from pipeline.tracing import TracedSite, sites
 
 
@@ -101,7 +102,7 @@ class Tlc:
     def _loss(self, evidence: Evidence, model: fx.GraphModule) -> float:
         images = evidence.calibration.images[: self.held_out]
         labels = evidence.calibration.labels[: self.held_out]
-        return float(functional.cross_entropy(model(images).double(), labels))
+        return float(functional.cross_entropy(model(*arguments(images)).double(), labels))
 
 
 def collapsed(

@@ -113,7 +113,7 @@ def main() -> None:
             model = build_model(
                 network,
                 num_classes=splits.num_classes,
-                in_channels=splits.image_shape[0],
+                in_channels=splits.in_channels,
                 seed=seed,
             )
             train(model, images, long, seed=seed, step=lambda _: None)
