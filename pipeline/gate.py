@@ -18,6 +18,7 @@ from pipeline.progress import Reporter
 from profiles import checks, exporters
 from profiles.checks import Check
 from profiles.exporters import Outcome
+from profiles.fitness import judge
 from profiles.gate import FAIL, PASS
 from profiles.measurement import Measurement, write_atomically
 from runtimes.errors import InputError, NothingMeasured
@@ -102,11 +103,12 @@ def _texts(outcome: Outcome) -> dict[str, str]:
     """File name to content, for people and for CI systems."""
     now = datetime.now(timezone.utc).isoformat()
     texts = {"junit.xml": exporters.junit(outcome), "summary.md": exporters.markdown(outcome)}
-    if outcome.measurements:
+    fit = {name: one for name, one in outcome.measurements.items() if judge([one]).fit}
+    if fit:  # a trend has no place for a remark
         texts |= {
-            "github-action-benchmark.json": exporters.github_action_benchmark(outcome.measurements),
-            "bencher.json": exporters.bencher(outcome.measurements),
-            "pytest-benchmark.json": exporters.pytest_benchmark(outcome.measurements, now),
+            "github-action-benchmark.json": exporters.github_action_benchmark(fit),
+            "bencher.json": exporters.bencher(fit),
+            "pytest-benchmark.json": exporters.pytest_benchmark(fit, now),
         }
     return texts
 
