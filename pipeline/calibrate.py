@@ -39,8 +39,9 @@ def calibrate_target(
     rule = Rule(margin, alpha, (rounds,))
     with reporter.task(f"A/A gates on {target.name}", gates) as step:
         found = calibrate(
-            target, model, gates=gates, rule=rule, seed=seed, on_gate=lambda _done: step(1)
-        )
+            target, model, gates=gates, rule=rule, seed=seed, on_gate=lambda _done: step(1),
+            say=reporter.say,
+        )  # fmt: skip
     store = Store(registry_folder())
     try:
         store.keep_calibration(target.name, json.dumps(asdict(found)))

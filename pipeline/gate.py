@@ -21,6 +21,7 @@ from profiles.exporters import Outcome
 from profiles.fitness import judge
 from profiles.gate import FAIL, PASS
 from profiles.measurement import Measurement, write_atomically
+from profiles.predictions import read_correct
 from runtimes.errors import InputError, NothingMeasured
 
 FILES = ("gate.json", "junit.xml", "summary.md", "github-action-benchmark.json", "bencher.json",
@@ -81,7 +82,7 @@ def gate(job: Job, out: Path, reporter: Reporter) -> GateDocument:
 
 
 def _accuracy(job: Job) -> Check:
-    baseline, candidate = (checks.read_correct(path) for path in job.predictions)
+    baseline, candidate = read_correct(*job.predictions)
     name = job.labels[0] if job.candidates else job.predictions[1].stem
     return checks.accuracy(
         name, baseline, candidate, margin=job.accuracy_margin, alpha=job.rule.alpha
