@@ -35,12 +35,23 @@ def test_the_p_value_is_scipys_exact_one(seed):
     assert ours == pytest.approx(theirs)
 
 
-def test_bound_and_p_value_agree():
-    values = np.random.default_rng(1).normal(0.5, 1, 12).tolist()
-    for alpha in (0.001, 0.01, 0.05, 0.2):
-        low, _ = signed_rank_bound(values, alpha)
+def test_bound_and_p_value_agree_to_the_last_rank():
+    """Over samples of every p value from 2^-12 to a half, so that one Walsh average more shows."""
+    noise, alpha = np.random.default_rng(1), 0.05
+    close = set()
+    for _ in range(400):
+        values = noise.normal(noise.uniform(0, 1), 1, 12).tolist()
+        p = signed_rank_p(values)
+        low, high = signed_rank_bound(values, alpha)
+        mirrored = signed_rank_bound([-value for value in values], alpha)
 
-        assert (low > 0) == (signed_rank_p(values) <= alpha)
+        assert (low > 0) == (p <= alpha)
+        assert (low, high) == (-mirrored[1], -mirrored[0])
+        close.add(round(p * 2**12))
+
+    levels = np.cumsum(signed_rank_counts(12))
+    last = int(levels[levels <= alpha * 2**12][-1])
+    assert {last, int(levels[levels > last][0])} <= close
 
 
 def test_the_estimate_is_the_median_of_walsh_averages():
