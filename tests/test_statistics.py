@@ -120,6 +120,17 @@ def test_quantile_intervals_cover_as_often_as_they_say(draw, q, n):
     assert covered / trials > 0.95 - 3 * spread
 
 
+@pytest.mark.parametrize(("n", "q"), [(10, 0.5), (20, 0.5), (80, 0.9), (1000, 0.99)])
+def test_each_end_of_a_quantile_errs_at_most_at_half_and_is_the_tightest_that_does(n, q):
+    law = scipy.stats.binom(n, q)
+
+    ranks = quantile_interval([float(rank) for rank in range(1, n + 1)], q, 0.95)
+
+    low, high = int(ranks.lo), int(ranks.hi)
+    assert law.cdf(low - 1) <= 0.025 < law.cdf(low)
+    assert law.sf(high - 1) <= 0.025 < law.sf(high - 2)
+
+
 def test_the_median_of_few_rounds_has_the_sign_tests_confidence():
     estimate = median_interval([3.0, 1.0, 2.0], 0.95)
 
