@@ -9,6 +9,7 @@ from pipeline.gating import Job, _enough
 from profiles.comparison import log_ratios
 from profiles.gate import FAIL, INCONCLUSIVE, PASS, Rule, decide
 from profiles.target import Target
+from runtimes.errors import InputError
 
 BASELINE = measurement()
 
@@ -69,3 +70,16 @@ def test_models_are_called_by_their_stems_unless_two_share_one():
     named = Job(candidates=paths, budgets=["1ms"], targets=[Target("x86-cpu", "ort")])
 
     assert named.labels == ("a/net", "b/net", "other")
+
+
+def test_one_model_beside_two_baselines_is_numbered():
+    assert Job(
+        baselines=["v1.onnx", "v2.onnx"], candidates=[Path("net.onnx")] * 2,
+        targets=[Target("x86-cpu", "ort")],
+    ).labels == ("net (1)", "net (2)")  # fmt: skip
+
+
+def test_a_target_given_twice_is_refused():
+    with pytest.raises(InputError, match="--target x86-cpu is given twice"):
+        Job(candidates=[Path("net.onnx")], budgets=["1ms"] * 2,
+            targets=[Target("x86-cpu", "ort")] * 2)  # fmt: skip
