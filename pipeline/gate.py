@@ -18,8 +18,10 @@ from pipeline.progress import Reporter
 from profiles import checks, exporters
 from profiles.checks import Check
 from profiles.exporters import Outcome
+from profiles.fitness import judge
 from profiles.gate import FAIL, PASS
 from profiles.measurement import Measurement, write_atomically
+from profiles.predictions import read_correct
 from runtimes.errors import InputError, NothingMeasured
 
 FILES = ("gate.json", "junit.xml", "summary.md", "github-action-benchmark.json", "bencher.json",
@@ -80,7 +82,7 @@ def gate(job: Job, out: Path, reporter: Reporter) -> GateDocument:
 
 
 def _accuracy(job: Job) -> Check:
-    baseline, candidate = (checks.read_correct(path) for path in job.predictions)
+    baseline, candidate = read_correct(*job.predictions)
     name = job.labels[0] if job.candidates else job.predictions[1].stem
     return checks.accuracy(
         name, baseline, candidate, margin=job.accuracy_margin, alpha=job.rule.alpha
@@ -102,11 +104,12 @@ def _texts(outcome: Outcome) -> dict[str, str]:
     """File name to content, for people and for CI systems."""
     now = datetime.now(timezone.utc).isoformat()
     texts = {"junit.xml": exporters.junit(outcome), "summary.md": exporters.markdown(outcome)}
-    if outcome.measurements:
+    fit = {name: one for name, one in outcome.measurements.items() if judge([one]).fit}
+    if fit:  # a trend has no place for a remark
         texts |= {
-            "github-action-benchmark.json": exporters.github_action_benchmark(outcome.measurements),
-            "bencher.json": exporters.bencher(outcome.measurements),
-            "pytest-benchmark.json": exporters.pytest_benchmark(outcome.measurements, now),
+            "github-action-benchmark.json": exporters.github_action_benchmark(fit),
+            "bencher.json": exporters.bencher(fit),
+            "pytest-benchmark.json": exporters.pytest_benchmark(fit, now),
         }
     return texts
 

@@ -119,4 +119,5 @@ def calibrate_verb(
         show=calibrate.show_calibrate,
         as_json=as_json,
         quiet=quiet,
+        code=calibrate.exit_code,
     )

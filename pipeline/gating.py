@@ -57,6 +57,10 @@ class Job:
                 f"{len(self.budgets)} --budget for {len(self.targets)} --target: "
                 "give one per target, in the same order"
             )
+        names = [target.name for target in self.targets]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InputError(f"--target {twice[0]} is given twice: give each target once")
         if len(self.predictions) not in (0, 2):
             raise InputError("--predictions is given twice: the baseline's and the candidate's")
         if (self.baselines or self.budgets) and not self.candidates:
@@ -69,12 +73,16 @@ class Job:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What each candidate is called: its stem, or its path where two have one stem."""
-        stems = [path.stem for path in self.candidates]
-        return tuple(
-            stem if stems.count(stem) == 1 else str(path.with_suffix(""))
-            for stem, path in zip(stems, self.candidates, strict=True)
-        )
+        """What each candidate is called, no two alike."""
+        return tuple(self._label(index) for index in range(len(self.candidates)))
+
+    def _label(self, index: int) -> str:
+        path = self.candidates[index]
+        if self.candidates.count(path) > 1:  # beside several baselines
+            return f"{path.stem} ({self.candidates[: index + 1].count(path)})"
+        if [other.stem for other in self.candidates].count(path.stem) > 1:
+            return str(path.with_suffix(""))
+        return path.stem
 
     def budget(self, place: int) -> Budget | None:
         return parse_budget(self.budgets[place]) if self.budgets else None

@@ -78,6 +78,7 @@ def calibrate(
     seed: int = 0,
     sampling: Sampling = PAIRED,
     on_gate: Callable[[int], None] = lambda _done: None,
+    say: Callable[[str], None] = lambda _message: None,
     start: StartWorker = start_worker,
 ) -> Calibration:
     """Run whole A/A gates at the rule's last look, the lease given back after each."""
@@ -85,7 +86,7 @@ def calibrate(
     rule = replace(rule, looks=rule.looks[-1:])
     for number in range(gates):
         trial = Trial(target, (model, model), seed=seed + number, sampling=sampling, start=start)
-        with lease(target, f"calibrating, gate {number + 1} of {gates}"):
+        with lease(target, f"calibrating, gate {number + 1} of {gates}", say=say):
             for _ in range(rule.looks[-1]):
                 trial.round()
         first, second = trial.measurements()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -156,22 +155,6 @@ def upper_share(successes: int, n: int, alpha: float) -> float:
 def lower_share(successes: int, n: int, alpha: float) -> float:
     """Clopper-Pearson lower bound, by symmetry."""
     return 1 - upper_share(n - successes, n, alpha)
-
-
-def read_correct(path: Path) -> np.ndarray:
-    """Right or wrong per sample: .npz with `predicted` and `labels`, or .npy of 0 and 1."""
-    try:
-        stored = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as e:
-        raise InputError(f"{path} holds no predictions ({e}): give .npz or .npy") from e
-    if isinstance(stored, np.ndarray):
-        return stored.astype(bool)
-    with stored:
-        if not {"predicted", "labels"} <= set(stored.files):
-            raise InputError(
-                f"{path} holds {', '.join(stored.files)}: it needs `predicted` and `labels`"
-            )
-        return stored["predicted"] == stored["labels"]
 
 
 def drift(

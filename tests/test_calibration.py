@@ -1,11 +1,17 @@
+import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from pipeline import calibrate as verb
+from pipeline.progress import Reporter
 from profiles.calibration import calibrate, power_at, rate, rounds_needed, summarise
 from profiles.gate import Rule
 from profiles.rounds import Sampling
+from profiles.store import Store, registry_folder
 from profiles.target import Target
 
 RULE = Rule(margin=0.02, alpha=0.05, looks=(10,))
@@ -65,6 +71,34 @@ def test_real_gates_of_a_network_against_itself_are_counted(make_network):
     assert (found.gates, found.rounds_per_gate) == (2, 5)
     assert found.false_alarms.trials == 2
     assert all(math.isfinite(value) for row in found.gates_log_ratios for value in row)
+
+
+@pytest.mark.parametrize(
+    ("spread", "unfit", "said", "code"),
+    [
+        (0.005, 0, "a gate at margin 2.0%", 0),
+        (0.10, 20, "TRIPWIRE ONLY at margin 2.0%", 0),
+        (0.005, 21, "UNFIT", 4),
+    ],
+)
+def test_the_table_says_what_the_target_is_worth(monkeypatch, spread, unfit, said, code):
+    found = summarise(rows(spread, gates=40), RULE, target="board", model="m", unfit=unfit)
+    monkeypatch.setattr(verb, "calibrate", lambda *_, **__: found)
+    asked = {"gates": 40, "rounds": 10, "margin": 0.02, "alpha": 0.05, "seed": 0}
+
+    document = verb.calibrate_target(
+        Target("board", "null"), Path("m.onnx"), Reporter(quiet=True), **asked
+    )
+
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(verb.show_calibrate(document))
+    text = console.export_text()
+    assert said in text
+    assert all(row in text for row in ("noise floor", "95% power at +3%", "80% power at +5%"))
+    assert verb.exit_code(document) == code
+    store = Store(registry_folder())
+    assert (store.calibration("board") is None) == (code == 4)
+    store.close()
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -69,24 +69,6 @@ def test_shares_are_bounded_as_clopper_and_pearson_do(k, n):
     assert checks.upper_share(k, n, 0.05) == pytest.approx(interval.high, abs=1e-6)
 
 
-def test_predictions_are_read_from_npz_and_from_npy(tmp_path):
-    np.savez(tmp_path / "p.npz", predicted=np.array([1, 2, 3]), labels=np.array([1, 0, 3]))
-    np.save(tmp_path / "p.npy", np.array([1, 0, 1]))
-
-    assert checks.read_correct(tmp_path / "p.npz").tolist() == [True, False, True]
-    assert checks.read_correct(tmp_path / "p.npy").tolist() == [True, False, True]
-
-
-def test_predictions_without_labels_are_refused(tmp_path):
-    np.savez(tmp_path / "p.npz", predicted=np.array([1]))
-    (tmp_path / "text.npy").write_text("0.9227")
-
-    with pytest.raises(InputError, match="needs `predicted` and `labels`"):
-        checks.read_correct(tmp_path / "p.npz")
-    with pytest.raises(InputError, match="holds no predictions"):
-        checks.read_correct(tmp_path / "text.npy")
-
-
 @pytest.mark.parametrize(("off", "verdict"), [(0.0, PASS), (1e-5, PASS), (0.1, FAIL)])
 def test_drift_is_relative_to_the_outputs(off, verdict):
     ours = {"y": [1.0, -2.0, 3.0]}

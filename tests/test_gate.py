@@ -310,6 +310,20 @@ def test_an_unfit_host_takes_the_verdict_back(shoal, networks, monkeypatch):
     assert "it would have been FAIL" in document["reason"]
 
 
+def test_numbers_of_an_unfit_host_enter_no_trend(shoal, networks, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitness, "DISTURBED_LIMIT", -1.0)
+
+    code, document, _ = shoal(
+        "gate", "--candidate", networks[0], "--budget", "1000ms", "--rounds", 7,
+        "--out", tmp_path / "gate", "--json",
+    )  # fmt: skip
+
+    written = {one.name for one in (tmp_path / "gate").iterdir()}
+    assert (code, document["verdict"]) == (4, "UNFIT")
+    assert written == {"gate.json", "junit.xml", "summary.md"}
+    assert '<skipped message="UNFIT' in (tmp_path / "gate" / "junit.xml").read_text()
+
+
 def test_nothing_is_promoted_from_an_unfit_host(shoal, networks, monkeypatch):
     monkeypatch.setattr(fitness, "DISTURBED_LIMIT", -1.0)
 

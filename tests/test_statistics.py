@@ -35,12 +35,23 @@ def test_the_p_value_is_scipys_exact_one(seed):
     assert ours == pytest.approx(theirs)
 
 
-def test_bound_and_p_value_agree():
-    values = np.random.default_rng(1).normal(0.5, 1, 12).tolist()
-    for alpha in (0.001, 0.01, 0.05, 0.2):
-        low, _ = signed_rank_bound(values, alpha)
+def test_bound_and_p_value_agree_to_the_last_rank():
+    """Over samples of every p value from 2^-12 to a half, so that one Walsh average more shows."""
+    noise, alpha = np.random.default_rng(1), 0.05
+    close = set()
+    for _ in range(400):
+        values = noise.normal(noise.uniform(0, 1), 1, 12).tolist()
+        p = signed_rank_p(values)
+        low, high = signed_rank_bound(values, alpha)
+        mirrored = signed_rank_bound([-value for value in values], alpha)
 
-        assert (low > 0) == (signed_rank_p(values) <= alpha)
+        assert (low > 0) == (p <= alpha)
+        assert (low, high) == (-mirrored[1], -mirrored[0])
+        close.add(round(p * 2**12))
+
+    levels = np.cumsum(signed_rank_counts(12))
+    last = int(levels[levels <= alpha * 2**12][-1])
+    assert {last, int(levels[levels > last][0])} <= close
 
 
 def test_the_estimate_is_the_median_of_walsh_averages():
@@ -107,6 +118,17 @@ def test_quantile_intervals_cover_as_often_as_they_say(draw, q, n):
 
     spread = math.sqrt(0.05 * 0.95 / trials)
     assert covered / trials > 0.95 - 3 * spread
+
+
+@pytest.mark.parametrize(("n", "q"), [(10, 0.5), (20, 0.5), (80, 0.9), (1000, 0.99)])
+def test_each_end_of_a_quantile_errs_at_most_at_half_and_is_the_tightest_that_does(n, q):
+    law = scipy.stats.binom(n, q)
+
+    ranks = quantile_interval([float(rank) for rank in range(1, n + 1)], q, 0.95)
+
+    low, high = int(ranks.lo), int(ranks.hi)
+    assert law.cdf(low - 1) <= 0.025 < law.cdf(low)
+    assert law.sf(high - 1) <= 0.025 < law.sf(high - 2)
 
 
 def test_the_median_of_few_rounds_has_the_sign_tests_confidence():

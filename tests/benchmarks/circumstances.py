@@ -23,7 +23,14 @@ def now() -> dict[str, Any]:
     }
 
 
-def write(out: Path, about: str, command: str, started: Mapping[str, Any], **found: Any) -> None:
+def write(
+    out: Path,
+    about: str,
+    command: str,
+    started: Mapping[str, Any],
+    ended: Mapping[str, Any] | None = None,
+    **found: Any,
+) -> None:
     """The result under a header that says what it is, and on what and when it was measured."""
     host = fingerprint()
     versions = {
@@ -38,7 +45,7 @@ def write(out: Path, about: str, command: str, started: Mapping[str, Any], **fou
         "unknown": {name: why for name, why in host.missing.items() if name in FACTS},
         "versions": versions,
         "started": started,
-        "ended": now(),
+        "ended": ended or now(),
         **found,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
