@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 Value = str | int | None
@@ -100,6 +101,12 @@ def find_device(runtime: str, device: str) -> Device | None:
     if runtime == "ov" or kind not in NVIDIA:  # OpenVINO's GPU is Intel's
         return None
     return import_module("profiles.nvml").Gpu(int(index) if index.isdigit() else 0)
+
+
+def own_device() -> Device | None:
+    """This machine's, for an account of it: a Jetson, or the first GPU where the kernel has one."""
+    driver = Path("/proc/driver/nvidia/version").exists()
+    return find_device("trt", "gpu" if driver else "cpu")
 
 
 def unmet(asked: Mapping[str, Value], facts: Mapping[str, Value]) -> tuple[str, ...]:

@@ -77,6 +77,9 @@ def _notes(measurements: Sequence[Measurement], fingerprint: Fingerprint) -> lis
     load, cores = fingerprint.facts.get("load"), fingerprint.facts.get("cores")
     if load is not None and cores is not None and float(load) > float(cores):
         notes.append(f"the load average was {load} on {cores} cores at the start")
+    others = fingerprint.facts.get("gpu_other_processes")
+    if others:
+        notes.append(f"{others} other processes had the GPU open to compute on it")
     overhead_ns = measurements[0].timer_overhead_ns
     fastest_ms = min(measurement.median_ms for measurement in measurements)
     if overhead_ns > 0.01 * fastest_ms * 1e6:
