@@ -41,8 +41,9 @@ agents = os.path.join(os.environ.get("SHOAL_CACHE") or os.path.join(users, "shoa
 folder = os.path.join(agents, sys.argv[1])
 try:
     os.makedirs(agents, 0o700, exist_ok=True)
-    say(wanted=not os.path.isdir(folder))
-    if not os.path.isdir(folder):
+    wanted = not os.path.isdir(folder)  # asked once: another session may bring it meanwhile
+    say(wanted=wanted)
+    if wanted:
         size, digest = json.loads(read(80))
         archive = read(size)
         scratch = tempfile.mkdtemp(dir=agents)

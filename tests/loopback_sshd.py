@@ -13,10 +13,19 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
+import pytest
+
+from profiles import remote
+
 SSHD = "/usr/sbin/sshd"
+NEEDED = pytest.mark.skipif(
+    not Path(SSHD).exists(), reason="no sshd here: apt-get install openssh-server"
+)
 
 
 class LoopbackSshd:
@@ -68,6 +77,9 @@ class LoopbackSshd:
                     continue
             self.process.wait()
 
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def agents(self) -> list[int]:
         """The processes that run below sshd for its sessions, workers included."""
         assert self.process is not None
@@ -95,7 +107,10 @@ class LoopbackSshd:
             **more,
         }
         lines = "".join(f"  {name} {value}\n" for name, value in options.items())
-        self.config.write_text(f"Host device\n{lines}")
+        self.config.write_text(f"Host device*\n{lines}")
+
+    def log(self) -> str:
+        return (self.folder / "sshd.log").read_text()
 
     def _write_server_config(self) -> None:
         options = {
@@ -124,6 +139,19 @@ class LoopbackSshd:
         except OSError:
             return False
         return any(wanted in line[:30] and line.split()[3] == "0A" for line in lines[1:])
+
+
+@contextmanager
+def reachable(device: LoopbackSshd, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For one test, which leaves nothing behind: no session, no agent, no line in the log."""
+    monkeypatch.setenv("SHOAL_SSH_CONFIG", str(device.config))
+    (device.folder / "sshd.log").write_bytes(b"")
+    try:
+        yield
+    finally:
+        remote.close_all()
+        device.write_client_config()
+        shutil.rmtree(device.cache, ignore_errors=True)
 
 
 def make_key(path: Path) -> None:
