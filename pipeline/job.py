@@ -18,7 +18,8 @@ from pipeline.datasets import Splits
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.workspace import Workspace
-from profiles.environment import DECISIVE, fingerprint
+from profiles.environment import DECISIVE
+from profiles.remote import fingerprint_of
 from profiles.target import Target
 from runtimes.errors import InputError
 
@@ -67,6 +68,6 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def measured_on(target: Target) -> dict[str, Any]:
     """What a latency depends on besides the artifact: a resumed job on another host re-measures."""
-    facts = fingerprint().facts
+    facts = fingerprint_of(target).facts
     host = {name: facts.get(name) for name in DECISIVE}
     return {"target": asdict(target), "host": host}

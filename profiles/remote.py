@@ -20,6 +20,7 @@ from time import monotonic
 from typing import Any
 
 from profiles.artifact_store import Piece, files_of, manifest_of
+from profiles.environment import Fingerprint, fingerprint
 from profiles.greeting import reach
 from profiles.ssh import CONFIG, GOODBYE_S
 from profiles.target import Target
@@ -188,6 +189,13 @@ def connection(target: Target) -> Connection:
     if known is None or (known.lost is not None and not known.leased):
         known = _open[key] = Connection(target.host, python)
     return known
+
+
+def fingerprint_of(target: Target) -> Fingerprint:
+    """Of the host that the target's numbers come from."""
+    if target.transport == "local":
+        return fingerprint()
+    return Fingerprint(**connection(target).device["host"])
 
 
 def close_all() -> None:

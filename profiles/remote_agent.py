@@ -13,15 +13,16 @@ import binascii
 import importlib.util
 import json
 import os
-import platform
 import selectors
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from profiles.artifact_store import ArtifactStore, Manifest, checked_manifest, name_of
 from profiles.bundle import ROOT, code_sha256, sources
 from profiles.device_lock import holder, lock_file, open_lock, sign, try_lock
+from profiles.environment import fingerprint
 from profiles.worker import Lines, Worker
 from runtimes.engine_cache import cache_folder
 from runtimes.errors import InputError, RuntimeUnavailable
@@ -231,9 +232,8 @@ def hello() -> Answer:
         "protocol": PROTOCOL,
         "code": code_sha256(sources()),
         "folder": str(ROOT),
-        "python": platform.python_version(),
         "numpy": importlib.util.find_spec("numpy") is not None,
-        "machine": platform.machine(),
+        "host": asdict(fingerprint()),
     }
 
 

@@ -1,0 +1,122 @@
+"""The verbs against a device behind ssh: the same documents as from this machine."""
+
+import json
+
+import pytest
+from loopback_sshd import NEEDED, LoopbackSshd, reachable, target_file
+from typer.testing import CliRunner
+
+from pipeline.__main__ import app
+from pipeline.job import measured_on
+from profiles.target import Target, find_target
+
+pytestmark = NEEDED
+RECIPE = """
+name = "tiny"
+seed = 0
+threads = 1
+
+[model]
+spec = "resnet18"
+options = { width = 4 }
+
+[data]
+dataset = "digits"
+
+[train]
+epochs = 1
+batch_size = 100
+learning_rate = 0.05
+
+[calibration]
+images = 100
+
+[plan]
+kernels = [1]
+rounds = 6
+max_rounds = 1
+
+[[targets]]
+name = "device"
+budget = "0.95x"
+
+[finetune]
+epochs = 1
+batch_size = 100
+learning_rate = 0.02
+"""
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    with LoopbackSshd(tmp_path_factory.mktemp("device")) as device:
+        yield device
+
+
+@pytest.fixture
+def device(sshd, monkeypatch, tmp_path):
+    target_file(tmp_path)
+    monkeypatch.setenv("SHOAL_TARGETS", str(tmp_path))
+    with reachable(sshd, monkeypatch):
+        yield sshd
+
+
+def document(*arguments, codes=(0,)):
+    done = CliRunner().invoke(app, [*map(str, arguments), "--json", "--quiet"])
+    assert done.exit_code in codes, (done.output, done.exception)
+    return json.loads(done.stdout)
+
+
+def test_bench(device, make_network):
+    found = document("bench", make_network(), "--target", "device", "--rounds", 2, codes=(0, 4))
+
+    assert found["median_ms"] > 0
+    assert found["rounds"] == 2
+    assert found["fingerprint"]["env SHOAL_CACHE"] == str(device.cache)
+
+
+@pytest.mark.usefixtures("device")
+def test_compare(make_network):
+    fast, slow = make_network("a.onnx"), make_network("b.onnx", convolutions=9, channels=32)
+
+    found = document("compare", fast, slow, "--target", "device", "--rounds", 7, codes=(3, 4))
+
+    assert found["interval"][0] > 1
+
+
+@pytest.mark.usefixtures("device")
+def test_plan(make_network):
+    found = document("plan", make_network(convolutions=4),
+                     "--target", "device", "--budget", "0.99x",
+                     "--rounds", "6", "--max-rounds", "1", codes=(0, 3, 4))  # fmt: skip
+
+    assert found["measured_ms"]["device"]["median_ms"] > 0
+    assert found["targets"][0]["target"] == "device"
+
+
+@pytest.mark.usefixtures("device")
+def test_doctor_proves_it():
+    found = document("doctor", "--target", "device", "--prove")
+
+    assert found["passed"]
+    assert found["target"]["host"] == "device"
+
+
+def test_compress(device, tmp_path):
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+
+    found = document(
+        "compress", tmp_path / "tiny.toml", "--out", tmp_path / "work", codes=(0, 3, 4)
+    )
+
+    assert found["candidates"][0]["measured_ms"]["device"]["median_ms"] > 0
+    assert device.log().count("Accepted publickey") == 1, "one connection for the whole job"
+    assert device.agents() != []
+
+
+def test_a_resumed_job_measures_anew_when_the_device_is_another(device):
+    there = measured_on(find_target("device"))
+    here = measured_on(Target("device", "ort"))
+
+    assert there["host"] == here["host"], "it is this very machine"
+    assert device.log().count("Accepted publickey") == 1, "and it was asked there"
