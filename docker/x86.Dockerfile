@@ -7,6 +7,12 @@ FROM python:3.12-slim
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 
+# for targets behind ssh
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends openssh-client \
+    && rm -rf /var/lib/apt/lists/*
+
 COPY docker/x86.txt /src/docker/x86.txt
 RUN pip install --no-cache-dir --requirement /src/docker/x86.txt
 

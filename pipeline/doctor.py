@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from profiles import device
 from profiles.environment import fingerprint
 from profiles.host import between, idlest_cores, read_counters
 from profiles.sampling import time_block
@@ -22,6 +23,7 @@ from runtimes.errors import InputError, NothingMeasured
 from runtimes.onnx_file import one_node_model
 
 NOISE_BLOCKS = 40
+CPU_FACTS = ("cpu_model", "cores", "governor", "turbo", "smt", "cgroup_quota", "load")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class TargetsDocument:
 
 
 def doctor() -> DoctorDocument:
-    known = fingerprint()
+    known = fingerprint(device.own_device())
     return DoctorDocument(
         schema="shoal.doctor/1",
         runtimes=tuple(examine(name) for name in base.names()),
@@ -139,7 +141,8 @@ def show_doctor(document: DoctorDocument) -> Table:
         told = "; ".join(filter(None, [proof if one.available else "", one.reason]))
         table.add_row(f"runtime {one.name}", told)
     table.add_row("targets", ", ".join(document.targets))
-    for fact in ("cpu_model", "cores", "governor", "turbo", "smt", "cgroup_quota", "load"):
+    told = [name for name in device.DECISIVE if name in document.host]  # where there is one
+    for fact in (*CPU_FACTS, *told):
         value = document.host.get(fact)
         table.add_row(fact, document.unknown[fact] if value is None else str(value))
     noise = document.noise

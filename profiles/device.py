@@ -7,14 +7,16 @@ pass. On a plain CPU there is no such device, and nothing is read at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 Value = str | int | None
 
 CLOCK_SHARE = 0.75  # of the highest clock that this process has seen; a block below it is slowed
+CLOCK_MOVES = 1.02  # highest over lowest, past which a reader is told
 NVIDIA = ("gpu", "cuda", "tensorrt", "dla")  # device names of the runtimes that compute there
 # Numbers compare in absolute terms only between devices that agree in these.
 DECISIVE = ("board", "power_mode", "clocks", "gpu_name", "gpu_driver", "gpu_power_limit_mw",
@@ -100,6 +102,26 @@ def find_device(runtime: str, device: str) -> Device | None:
     if runtime == "ov" or kind not in NVIDIA:  # OpenVINO's GPU is Intel's
         return None
     return import_module("profiles.nvml").Gpu(int(index) if index.isdigit() else 0)
+
+
+def own_device() -> Device | None:
+    """This machine's, for an account of it: a Jetson, or the first GPU where the kernel has one."""
+    driver = Path("/proc/driver/nvidia/version").exists()
+    return find_device("trt", "gpu" if driver else "cpu")
+
+
+def clock_note(surroundings: Iterable[Mapping[str, Any]], *, locked: bool) -> str | None:
+    """What the GPU's clock did over the blocks, when it moved.
+
+    NVML does not tell whether a clock is locked, so the blocks' own clocks are the only witness.
+    """
+    facts = [one.get("device", {}).get("facts", {}) for one in surroundings]
+    told = [int(one["gpu_clock_mhz"]) for one in facts if one.get("gpu_clock_mhz")]
+    if not told or max(told) <= CLOCK_MOVES * min(told):
+        return None
+    moved = f"the GPU's clock was between {min(told)} and {max(told)} MHz over the blocks"
+    wish = ", though the target file has it locked" if locked else ""
+    return f"{moved}{wish}: sudo nvidia-smi --lock-gpu-clocks=<MHz> keeps it"
 
 
 def unmet(asked: Mapping[str, Value], facts: Mapping[str, Value]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from profiles.device import clock_note
 from profiles.environment import Fingerprint
 from profiles.measurement import Measurement
 
@@ -77,6 +78,14 @@ def _notes(measurements: Sequence[Measurement], fingerprint: Fingerprint) -> lis
     load, cores = fingerprint.facts.get("load"), fingerprint.facts.get("cores")
     if load is not None and cores is not None and float(load) > float(cores):
         notes.append(f"the load average was {load} on {cores} cores at the start")
+    blocks = (block for one in measurements for block in one.blocks)
+    locked = fingerprint.facts.get("asked clocks") == "locked"
+    moved = clock_note((block.surroundings for block in blocks), locked=locked)
+    if moved:
+        notes.append(moved)
+    others = fingerprint.facts.get("gpu_other_processes")
+    if others:
+        notes.append(f"{others} other processes had the GPU open to compute on it")
     overhead_ns = measurements[0].timer_overhead_ns
     fastest_ms = min(measurement.median_ms for measurement in measurements)
     if overhead_ns > 0.01 * fastest_ms * 1e6:

@@ -26,6 +26,12 @@ Jtop = Callable[[], "dict[str, Value] | str"]
 Command = Callable[[Sequence[str]], "str | OSError"]
 MEMORY = "sys/kernel/debug/bpmp/debug/clk/emc"  # readable by root alone
 COMMAND_S = 10
+UNTOLD = {
+    "board": "/proc/device-tree/model is not there",
+    "l4t": "/etc/nv_tegra_release is not there or names no release",
+    "clocks": "the range of the GPU's or of a core's clock is not known",
+}
+NO_CLOCK = "the kernel offers no such clock under /sys"
 OVER_CURRENT = "over-current throttling"
 
 
@@ -54,6 +60,8 @@ def ask_jtop() -> dict[str, Value] | str:
         return "jtop is not installed: sudo pip install jetson-stats"
     try:
         with jtop.jtop() as board:
+            if not board.ok():
+                return "jtop: its service sends nothing"
             memory: Any = board.memory.get("EMC", {})
             return {
                 "power_mode": str(board.nvpmodel) if board.nvpmodel else None,
@@ -62,7 +70,7 @@ def ask_jtop() -> dict[str, Value] | str:
                 "memory_clock_hz": _kilo(memory.get("cur")),
             }
     except jtop.JtopException as e:
-        return f"jtop: {e}"
+        return f"jtop: {' '.join(str(e).split())}"
 
 
 class Jetson:
@@ -91,12 +99,15 @@ class Jetson:
         else:
             jtop = {}
         facts["clocks"] = self._locked(facts)
-        why = [f"nvpmodel -q: {mode}" if isinstance(mode, OSError) else "",
-               f"jetson_clocks --show: {shown}" if isinstance(shown, OSError) else "",
-               jtop if isinstance(jtop, str) else ""]  # fmt: skip
+        told = jtop if isinstance(jtop, str) else ""
+        why = {
+            "power_mode": _reasons(("nvpmodel -q", mode), told),
+            "memory": _reasons(("jetson_clocks --show", shown), told),
+        }
         for name, value in facts.items():
             if value is None:
-                missing[name] = "; ".join(filter(None, why)) or "the kernel does not tell it"
+                kind = next((known for known in why if name.startswith(known)), None)
+                missing[name] = why[kind] if kind else UNTOLD.get(name, NO_CLOCK)
         return Told(facts, missing)
 
     def reading(self) -> Reading:
@@ -212,6 +223,13 @@ class Jetson:
 def _fill(facts: dict[str, Value], others: dict[str, Value]) -> None:
     """Only what is not known yet."""
     facts.update({name: value for name, value in others.items() if facts.get(name) is None})
+
+
+def _reasons(asked: tuple[str, str | OSError], jtop: str) -> str:
+    """Why neither the tool nor jtop told it."""
+    tool, said = asked
+    why = f"{tool}: {said if isinstance(said, OSError) else 'does not tell it'}"
+    return f"{why}; {jtop}" if jtop else why
 
 
 def _kilo(value: int | None) -> int | None:

@@ -219,6 +219,7 @@ class Store:
     def _migrate(self) -> None:
         version = self._version()
         if version > len(MIGRATIONS):
+            self.close()
             raise InputError(
                 f"the registry {self.folder} has version {version}, this shoal knows "
                 f"{len(MIGRATIONS)}: use the newer shoal, or another ${ENVIRONMENT}"

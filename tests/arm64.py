@@ -4,7 +4,8 @@
 
 Debian's arm64 packages are fetched with an apt state of their own and unpacked into a folder, and
 the index's aarch64 wheels beside them: nothing is installed, no architecture is added. What comes
-out is a script, `python`, that a target file may name.
+out is a script, `python`, that a target file may name; the Python within takes it for itself, so
+that a process it starts by `sys.executable` is run by qemu too.
 
 Under qemu-user /proc and /sys are the x86 host's, and both runtimes read the CPU there: ONNX
 Runtime 1.28 and newer crash at import on what they find. qemu opens a file below `-L` first, so
@@ -38,9 +39,10 @@ CPU revision\t: 3
 """
 MIDR = "0x00000000410fd083\n"  # the same, as the register has it
 SCRIPT = """#!/bin/sh
-root=$(cd "$(dirname "$0")/root" && pwd)
-exec {qemu} -cpu cortex-a72 -L "$root" "$root/usr/bin/python3" "$@"
+here=$(cd "$(dirname "$0")" && pwd)
+exec {qemu} -cpu cortex-a72 -L "$here/../.." -0 "$here/python" "$here/python3" "$@"
 """
+PLACE = Path("root/usr/bin/python")  # beside the real one, or it would not find its library
 
 
 class NotPossible(Exception):
@@ -60,7 +62,7 @@ def folder() -> Path:
 
 def python() -> Path | None:
     """The prepared script, or None."""
-    script = folder() / "python"
+    script = folder() / PLACE
     return script if script.is_file() and shutil.which(QEMU) else None
 
 
@@ -79,12 +81,12 @@ def prepare() -> Path:
         _debian(Path(making) / "apt", made / "root")
         _wheels(Path(making) / "wheels", made / "root")
         _describe_cpu(made / "root")
-        script = made / "python"
+        script = made / PLACE
         script.write_text(SCRIPT.format(qemu=QEMU))
         script.chmod(0o755)
         if not target.exists():
             made.rename(target)
-    return target / "python"
+    return target / PLACE
 
 
 def _debian(state: Path, root: Path) -> None:

@@ -6,14 +6,20 @@ What it takes is qemu's time and means nothing; what it computes is the device's
 """
 
 import json
+from pathlib import Path
 
 import arm64
 import numpy as np
 import pytest
+from loopback_sshd import SSHD, LoopbackSshd
 from typer.testing import CliRunner
 
+from pipeline import checking
 from pipeline.__main__ import app
 from pipeline.probes import stacked_network
+from pipeline.progress import Reporter
+from profiles import remote
+from profiles.target import Target
 from profiles.worker import Worker
 
 pytestmark = pytest.mark.qemu
@@ -94,3 +100,17 @@ def test_shoal_bench_measures_on_a_target_whose_python_is_a_board(
 
     document = json.loads(done.stdout)
     assert (document["target"], document["fingerprint"]["machine"]) == ("board", "aarch64")
+
+
+@pytest.mark.skipif(not Path(SSHD).exists(), reason="no sshd here: apt-get install openssh-server")
+def test_every_link_to_a_board_behind_ssh_holds(board, tmp_path, monkeypatch):
+    monkeypatch.setattr(checking, "DISTURBED_LIMIT", 1.0)  # what else runs here is no fact of it
+    target = Target("board", "ort", transport="ssh", host="device", python=board)
+
+    with LoopbackSshd(tmp_path) as device:
+        monkeypatch.setenv("SHOAL_SSH_CONFIG", str(device.config))
+        document = checking.check(target, Reporter(quiet=True))
+        remote.close_all()
+
+    assert [link.detail for link in document.links if not link.holds] == []
+    assert document.host["machine"] == "aarch64"

@@ -66,7 +66,7 @@ rounds = 6
 max_rounds = 2
 
 [[targets]]
-name = "x86-openvino"
+name = "till"
 budget = "0.95x"
 
 [finetune]
@@ -76,8 +76,9 @@ learning_rate = 0.01
 """
 
 
-def test_a_network_and_data_of_the_users_own_with_nothing_but_exact_merges(tmp_path):
+def test_a_network_data_and_target_of_the_users_own_with_nothing_but_exact_merges(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "till.toml").write_text('runtime = "ov"\ndescription = "beside the recipe"')
     (tmp_path / "own.toml").write_text(OWN_RECIPE)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -92,7 +93,8 @@ def test_a_network_and_data_of_the_users_own_with_nothing_but_exact_merges(tmp_p
     assert candidate["removed_sites"]
     assert candidate["depth"] < document["dense"]["depth"]
     assert candidate["certificate"]["passed"]
-    assert [p["target"] for p in candidate["parity"] if p["passed"]] == ["x86-openvino"]
+    assert [p["target"] for p in candidate["parity"] if p["passed"]] == ["till"]
+    assert document["targets"][0]["description"] == "beside the recipe"
     assert artifact_of(document).is_relative_to(elsewhere.resolve())
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from profiles import jetson
 from profiles.agent import Agent
-from profiles.device import Change, Reading, Told, Watch, find_device, unmet
+from profiles.device import Change, Reading, Told, Watch, clock_note, find_device, unmet
 from profiles.environment import Fingerprint, fingerprint
 from profiles.nvml import Gpu
 from runtimes.base import make
@@ -89,6 +89,23 @@ def test_a_block_carries_what_the_device_did(make_network):
 
     assert answer["surroundings"]["device"]["facts"] == {"clock": 700}
     assert "the device's clock dropped" in answer["disturbances"]
+
+
+def clocks(*told):
+    return [{"device": {"facts": {"gpu_clock_mhz": clock}}} for clock in told]
+
+
+def test_a_gpus_clock_that_moved_is_told_and_so_is_what_would_keep_it():
+    note = clock_note(clocks(1395, None, 1200), locked=True)
+
+    assert note is not None
+    assert note.startswith("the GPU's clock was between 1200 and 1395 MHz over the blocks, though")
+    assert "nvidia-smi --lock-gpu-clocks" in note
+
+
+@pytest.mark.parametrize("surroundings", [clocks(1395, 1395), clocks(None), [{}], []])
+def test_a_clock_that_stayed_or_is_not_known_is_no_news(surroundings):
+    assert clock_note(surroundings, locked=True) is None
 
 
 @pytest.mark.parametrize(

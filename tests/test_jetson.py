@@ -110,7 +110,7 @@ def test_clocks_that_cannot_be_read_are_not_taken_for_locked(tmp_path):
     told = jetson.state()
 
     assert told.facts["clocks"] is None
-    assert "clocks" in told.missing
+    assert told.missing["clocks"] == "the range of the GPU's or of a core's clock is not known"
 
 
 def test_a_reading_has_clocks_temperatures_and_rails(tmp_path):
@@ -169,6 +169,8 @@ def test_an_empty_board_tells_nothing_and_gives_a_reason_for_each(tmp_path):
 
     assert set(told.facts.values()) == {None}
     assert set(told.missing) == set(told.facts)
+    assert "nvpmodel: not found; jtop is not installed" in told.missing["power_mode"]
+    assert "/proc/device-tree/model" in told.missing["board"]
     assert jetson.reading().counts == {}
 
 
@@ -192,6 +194,58 @@ def test_without_jtop_it_says_what_to_install(monkeypatch):
 
 class Stopped(Exception):
     """jtop.JtopException, which is raised when its service is not active."""
+
+
+class Service:
+    """What `with jtop() as board` gives: the attributes that its documentation names."""
+
+    nvpmodel = "MAXN_SUPER"
+
+    def __init__(self, memory, alive=True):
+        self.memory, self.alive = memory, alive
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def ok(self):
+        return self.alive
+
+
+def serve(monkeypatch, service):
+    module = ModuleType("jtop")
+    vars(module).update(jtop=lambda: service, JtopException=Stopped)
+    monkeypatch.setitem(sys.modules, "jtop", module)
+
+
+def test_jtops_kilohertz_become_hertz(monkeypatch):
+    serve(monkeypatch, Service({"EMC": {"cur": 3199000, "min": 204000, "max": 3199000}}))
+
+    assert ask_jtop() == {
+        "power_mode": "MAXN_SUPER",
+        "memory_clock_min_hz": 204000000,
+        "memory_clock_max_hz": 3199000000,
+        "memory_clock_hz": 3199000000,
+    }
+
+
+def test_a_board_on_which_jtop_has_no_memory_clock_leaves_it_null(monkeypatch):
+    serve(monkeypatch, Service({}))
+
+    assert ask_jtop() == {
+        "power_mode": "MAXN_SUPER",
+        "memory_clock_min_hz": None,
+        "memory_clock_max_hz": None,
+        "memory_clock_hz": None,
+    }
+
+
+def test_a_jtop_that_sends_nothing_is_an_answer(monkeypatch):
+    serve(monkeypatch, Service({}, alive=False))
+
+    assert ask_jtop() == "jtop: its service sends nothing"
 
 
 def test_a_jtop_whose_service_is_stopped_is_an_answer(monkeypatch):

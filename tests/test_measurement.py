@@ -117,6 +117,12 @@ def test_a_device_in_another_power_mode_than_asked_is_unfit():
     assert fitness.reasons == ("the power mode is 15W, not MAXN: sudo nvpmodel -m <its number>",)
 
 
+def test_other_processes_on_the_gpu_are_noted():
+    shared = replace(measurement(), fingerprint=Fingerprint({"gpu_other_processes": 2}))
+
+    assert "2 other processes had the GPU open to compute on it" in judge([shared]).notes
+
+
 def test_what_cannot_be_read_is_null_with_a_reason():
     known = fingerprint()
 

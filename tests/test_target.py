@@ -11,6 +11,23 @@ def test_every_shipped_target_loads(path):
     assert read_target(path).name == path.stem
 
 
+def test_the_devices_of_the_documentation_are_shipped():
+    assert {path.stem for path in SHIPPED.glob("*.toml")} == {
+        "x86-cpu", "x86-openvino", "a100", "h100", "l4",
+        "jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-thor",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("[!x]*.toml")))
+def test_a_shipped_device_says_how_its_clocks_are_to_be_and_where_its_python_is(name):
+    target = find_target(name)
+    jetson = name.startswith("jetson")
+
+    assert (target.transport, target.host, target.python) == ("ssh", name, "python3")
+    assert target.clocks == ("jetson_clocks" if jetson else "locked")
+    assert bool(target.power_mode) is jetson
+
+
 def test_the_users_own_folder_wins(tmp_path, monkeypatch):
     (tmp_path / "x86-cpu.toml").write_text('runtime = "null"')
     (tmp_path / "board.toml").write_text('runtime = "null"\ntransport = "ssh"\nhost = "b"')
