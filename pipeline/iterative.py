@@ -14,9 +14,8 @@ from pydantic import TypeAdapter
 from pipeline import candidate
 from pipeline.candidate import Student
 from pipeline.choosing import Judgement, judge
-from pipeline.dense import dense_network
 from pipeline.export import export
-from pipeline.feedback import Bench, Goal, Measured
+from pipeline.feedback import Goal, Measured
 from pipeline.finetune import accuracy
 from pipeline.iterative_document import IterativeDocument, NetworkRecord
 from pipeline.iterative_page import write_page
@@ -27,8 +26,8 @@ from pipeline.procedures import Curve, Iterated, iterate
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.removal import bake_masks
+from pipeline.starting import start
 from pipeline.surgery import detached_copy, prune_unused
-from pipeline.tracing import trace
 from pipeline.verify import Parity
 from pipeline.workspace import write_whole
 
@@ -38,24 +37,15 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
     goals, targets = goals_and_targets(recipe)
     with opened(recipe, reporter, out=out, resume=resume) as (job, step):
         with step("dense network"):
-            model, folder = dense_network(job)
-            dense = trace(model, job.example)
-            network = load_model(folder / "dense.onnx")
-            map_ = map_model(network)
+            begun = start(job)
+            folder, map_, bench = begun.folder, begun.map_, begun.bench
         with step("iterate"):
-            found = iterate(job, dense, folder)
+            found = iterate(job, begun.dense, folder)
         with step("collapse"):
             shallow = _exported(job, found, folder)
             collapsed = candidate.merged(job, shallow, "cheaper")
         with step("verify"):
             parity = [candidate.verified(job, collapsed.path, shallow, t) for t in targets]
-        bench = Bench(
-            network,
-            map_,
-            job.workspace.scratch("bench"),
-            seed=recipe.seed,
-            rounds=recipe.plan.rounds,
-        )
         with step("measure"):
             measured = [candidate.measured(job, bench, collapsed.path, t, goals) for t in targets]
         judgement = _judge(found, goals, parity, measured, shallow.validation)
