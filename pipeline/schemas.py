@@ -23,7 +23,7 @@ DOCUMENTS = {
     "doctor": "pipeline.doctor:DoctorDocument",
     "export": "pipeline.export_document:ExportDocument",
     "gate": "pipeline.gate:GateDocument",
-    "iterative": "pipeline.iterative:IterativeDocument",
+    "iterative": "pipeline.iterative_document:IterativeDocument",
     "map": "pipeline.mapped:MapDocument",
     "plan": "pipeline.plan_document:PlanDocument",
     "promote": "pipeline.promote:PromoteDocument",
