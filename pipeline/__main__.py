@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pipeline import bench, compare, compressed, console, doctor, gate_verbs, plan_verb, proving
+from pipeline import (
+    bench,
+    compare,
+    compressed,
+    console,
+    doctor,
+    gate_verbs,
+    plan_verb,
+    proving,
+    table_verb,
+)
 from pipeline.collapsed import Wish, collapse_file, show_collapse
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
@@ -32,6 +42,7 @@ app = typer.Typer(
 
 app.add_typer(gate_verbs.app)
 app.add_typer(plan_verb.app)
+app.add_typer(table_verb.app)
 
 TargetName = Annotated[str, typer.Option("--target", help="See `shoal targets`.")]
 

@@ -22,6 +22,7 @@ from pipeline.planning import LatencyTable, Limit, Plan, fastest, solve
 from pipeline.yardstick import DIFFERS, conditions, sizes, write_yardstick
 from profiles.budget import Budget
 from profiles.comparison import ratio
+from profiles.measurement import Measurement
 from profiles.rounds import measure
 from profiles.statistics import Estimate
 from profiles.target import Target
@@ -141,14 +142,7 @@ class Bench:
 
     def keep(self, target: Target) -> Kept:
         """The dense network as it is, which is itself exactly, beside the yardstick."""
-        dense, yardstick = measure(
-            target,
-            [self.dense_path, self.yardstick],
-            rounds=self.rounds,
-            seed=self.seed,
-            laps=DENSE_LAPS,
-            warm_up_s=WARM_UP_S,
-        )
+        dense, yardstick = self._pairs(target, self.yardstick, DENSE_LAPS)
         latency, itself = dense.estimate_ms(), Estimate(1.0, 1.0, 1.0, 1.0)
         self.dense_ms[target.name] = latency.value
         samples = len(dense.samples_ns())
@@ -161,14 +155,7 @@ class Bench:
 
     def compare(self, path: Path, target: Target) -> Measured:
         """One network beside the dense one, in as many pairs as its slowness allows."""
-        dense, network = measure(
-            target,
-            [self.dense_path, path],
-            rounds=self.rounds,
-            seed=self.seed,
-            laps=laps(self.dense_ms.get(target.name)),
-            warm_up_s=WARM_UP_S,
-        )
+        dense, network = self._pairs(target, path, laps(self.dense_ms.get(target.name)))
         self.dense_ms[target.name] = dense.median_ms
         return Measured(
             target.name,
@@ -178,6 +165,11 @@ class Bench:
             self.rounds,
             len(network.samples_ns()),
         )
+
+    def _pairs(self, target: Target, path: Path, count: int) -> list[Measurement]:
+        paths = [self.dense_path, path]
+        seed, rounds = self.seed, self.rounds
+        return measure(target, paths, rounds=rounds, seed=seed, laps=count, warm_up_s=WARM_UP_S)
 
     def beside(
         self,

@@ -9,7 +9,6 @@ short, by Ctrl-C or a device that disappears, goes on from there when it is aske
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -23,6 +22,7 @@ from pipeline.feedback import Attempt, Bench, Goal, judged, limit_of, out_of_rea
 from pipeline.frontier import keeps_everything, measure_all, spread
 from pipeline.latency_table import tabulate
 from pipeline.mapping import MAX_KERNEL, Option, load_model, map_model
+from pipeline.output import check_out, write_out
 from pipeline.plan_document import PlanDocument
 from pipeline.plan_file import goals_of, losses_of, options_of, predicted_ratios, read_plan
 from pipeline.plan_found import Asked, Found, document
@@ -63,7 +63,7 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     if filed and wish.frontier:
         raise InputError("--frontier searches and --from measures a given plan: give one of them")
     goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
-    _check_out(wish.out)
+    check_out(wish.out)
     network = load_model(path)
     max_kernel = wish.max_kernel or (filed.max_kernel if filed else None) or MAX_KERNEL
     map_ = map_model(network, max_kernel=max_kernel)
@@ -107,7 +107,8 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
     made = document(asked, map_, losses, goals, found)
     if wish.out:
-        write(made, wish.out)
+        text = TypeAdapter(PlanDocument).dump_json(made, indent=2).decode()
+        write_out(f"{text}\n", wish.out)
     return made
 
 
@@ -221,19 +222,3 @@ def _tell(attempt: Attempt, reporter: Reporter, *, verdicts: bool = True) -> Non
             f"  {len(attempt.plan.options)} replacements: {said}measured {m.latency_ms.value:.4g} "
             f"ms = {m.ratio.value:.3f}x on {m.target}{verdict}"
         )
-
-
-def _check_out(out: Path | None) -> None:
-    """Before minutes of measuring."""
-    if out is None:
-        return
-    if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise InputError(f"{out} cannot be written: give a file name in a folder that is writable")
-
-
-def write(made: PlanDocument, out: Path) -> None:
-    """The whole file or nothing of it."""
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".shoal-") as folder:
-        draft = Path(folder) / "plan.json"
-        draft.write_bytes(TypeAdapter(PlanDocument).dump_json(made, indent=2) + b"\n")
-        draft.replace(out)
