@@ -9,10 +9,17 @@ from typing import Literal
 
 from pipeline.documents import Difference
 from pipeline.feedback import Attempt, Goal, Measured
+from pipeline.latency_table import Tabulated
 from pipeline.mapping import Map
 from pipeline.measured_record import frontier_rows, latency
-from pipeline.plan_document import PlanDocument, PlannedFor, PlannedOption, PlanRow, RoundRow
-from pipeline.planning import LatencyTable
+from pipeline.plan_document import (
+    PlanDocument,
+    PlannedFor,
+    PlannedOption,
+    PlanRow,
+    RoundRow,
+    TableSummary,
+)
 from profiles.budget import UNLIMITED
 from profiles.environment import fingerprint
 
@@ -34,7 +41,7 @@ class Found:
     """`dense` and `tables` by goal; `predicted` relative to dense by attempt and target."""
 
     dense: tuple[Measured, ...]
-    tables: tuple[LatencyTable, ...]
+    tables: tuple[Tabulated, ...]
     attempts: tuple[Attempt, ...]
     predicted: tuple[Mapping[str, float], ...]
     chosen: Attempt
@@ -58,6 +65,15 @@ def document(
         targets=tuple(_goal(g, m) for g, m in zip(goals, found.dense, strict=True)),
         dense_ms={m.target: latency(m) for m in found.dense},
         offered=len(map_.options) if found.tables else 0,
+        tables={
+            made.target: TableSummary(
+                method=made.method,
+                entries=len(made.entries),
+                from_cache=len(made.entries) - len(made.fresh),
+                unstable=made.unstable,
+            )
+            for made in found.tables
+        },
         plan=_plan(found, map_, losses),
         predicted_ms=dict(found.chosen.plan.predicted_ms),
         measured_ms=measured,
@@ -105,7 +121,7 @@ def _plan(found: Found, map_: Map, losses: Mapping[str, float]) -> PlanRow:
                     measured_ms=table.differences[option.id].value,
                     interval_ms=(table.differences[option.id].lo, table.differences[option.id].hi),
                 )
-                for table in found.tables
+                for table in (made.table for made in found.tables)
             },
         )
         for option in chosen

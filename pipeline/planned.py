@@ -34,6 +34,7 @@ from profiles.store import Store, registry_folder
 from runtimes.errors import InputError, NothingMeasured, RuntimeUnavailable
 from runtimes.onnx_file import sha256
 
+KEPT = "what was measured so far is kept: the same command goes on there"
 NO_BUDGET = "no budget was given, so nothing has to be removed"
 
 
@@ -101,7 +102,10 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
                     reporter=reporter,
                 )
         except (NothingMeasured, RuntimeUnavailable) as e:
-            raise type(e)(f"{e}; what was measured is kept: the same command goes on there") from e
+            raise type(e)(f"{e}; {KEPT}") from e
+        except KeyboardInterrupt:
+            reporter.say(KEPT)
+            raise
         device.finished()
     loss = "scores" if wish.scores else "sites"
     asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
@@ -145,10 +149,10 @@ def find(
     if not options:
         reason = "nothing can be removed: no option replaces anything (`shoal map` says why)"
         return Found(dense, (), (), (), kept, (reason,), (kept,) if frontier else ())
-    made = [
+    made = tuple(
         tabulate(device.bench, goal.target, one, options, device.store, reporter)
         for goal, one in zip(goals, keeping, strict=True)
-    ]
+    )
     for one in made:
         reporter.say(f"latency table of {one.target}: {one.summary}")
     tables = tuple(one.table for one in made)
@@ -164,7 +168,7 @@ def find(
     if all(kept.meets):
         free = all(goal.budget == UNLIMITED for goal in goals)
         reason = NO_BUDGET if free else "the network as it is meets every budget"
-        return Found(dense, tables, (), (), kept, (reason,), between([kept]))
+        return Found(dense, made, (), (), kept, (reason,), between([kept]))
     done = search(
         device,
         options,
@@ -181,10 +185,10 @@ def find(
     )
     if done.best is not None:
         chosen = done.attempts[done.best]
-        return Found(dense, tables, done.attempts, predicted, chosen, (), points)
+        return Found(dense, made, done.attempts, predicted, chosen, (), points)
     nearest = min(done.attempts, key=lambda attempt: _excess(attempt, goals))
     reason = out_of_reach(nearest, goals)
-    return Found(dense, tables, done.attempts, predicted, nearest, (reason,), points)
+    return Found(dense, made, done.attempts, predicted, nearest, (reason,), points)
 
 
 def _stated(
