@@ -19,6 +19,7 @@ from pipeline.correction import corrected
 from pipeline.mapping import Map, Option
 from pipeline.pace import laps
 from pipeline.planning import LatencyTable, Limit, Plan, fastest, solve
+from pipeline.ties import quickest
 from pipeline.yardstick import DIFFERS, conditions, sizes, write_yardstick
 from profiles.budget import Budget
 from profiles.comparison import ratio
@@ -245,7 +246,7 @@ def search(
     as_measured = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
     attempts: list[Attempt] = []
     best: int | None = None
-    quickest: int | None = None
+    last: int | None = None
 
     def limits() -> list[Limit]:
         plans = [frozenset(one.plan.options) for one in attempts]
@@ -255,20 +256,17 @@ def search(
         ]
 
     for round_ in range(max_rounds + 1):
+        now, tried = limits(), [frozenset(a.plan.options) for a in attempts]
         plan = None
         if round_ < max_rounds:
-            plan = solve(
-                options,
-                losses,
-                limits(),
-                excluded=[frozenset(a.plan.options) for a in attempts],
-                below_loss=attempts[best].plan.predicted_loss if best is not None else None,
-            )
+            below = attempts[best].plan.predicted_loss if best is not None else None
+            plan = solve(options, losses, now, excluded=tried, below_loss=below)
+        if plan is not None:
+            plan = quickest(options, losses, now, plan.predicted_loss, excluded=tried)
         if plan is None and best is None:
-            plan = fastest(options, losses, limits())
-            tried = [set(a.plan.options) for a in attempts] + [set(plan.options)]
-            quickest = tried.index(set(plan.options))
-            if quickest < len(attempts):
+            plan = fastest(options, losses, now)
+            last = [*tried, frozenset(plan.options)].index(frozenset(plan.options))
+            if last < len(attempts):
                 break
         if plan is None:
             break
@@ -278,7 +276,7 @@ def search(
         better = best is None or plan.predicted_loss < attempts[best].plan.predicted_loss
         if all(made.meets) and better:
             best = len(attempts) - 1
-    return Search(tuple(attempts), best, quickest if best is None else None)
+    return Search(tuple(attempts), best, last if best is None else None)
 
 
 def limit_of(table: LatencyTable, goal: Goal) -> Limit:

@@ -20,8 +20,8 @@ from math import inf
 from pipeline.feedback import Attempt, Device, Goal
 from pipeline.mapping import Option
 from pipeline.planning import Limit, Plan, fastest, solve
+from pipeline.ties import quickest
 
-LOSS = "loss"
 CLOSE = 1e-3  # of the way: what lies nearer to a plan is not told from it
 
 
@@ -39,8 +39,9 @@ def spread(
     """At most `count` different plans, the network as it is first and the fastest last."""
     dense = keeps_everything({limit.target: limit.dense_ms for limit in limits})
     limits = [replace(limit, budget_ms=limit.dense_ms) for limit in limits]
-    quickest = fastest(options, losses, limits)
-    gains = {x.target: quickest.predicted_ms[x.target] - x.dense_ms for x in limits}
+    last = fastest(options, losses, limits)
+    free = [replace(limit, budget_ms=inf) for limit in limits]
+    gains = {x.target: last.predicted_ms[x.target] - x.dense_ms for x in limits}
     if min(gains.values()) >= 0:
         return (dense,)
 
@@ -54,7 +55,7 @@ def spread(
             for x, g in ((x, gains[x.target]) for x in limits)
         ]
         plan = solve(options, losses, within)
-        return _quickest(options, losses, limits, plan.predicted_loss) if plan else quickest
+        return quickest(options, losses, free, plan.predicted_loss) if plan else last
 
     plans = {_key(dense): dense}
     for step in range(count - 1, 0, -1):  # the fastest first: it is there whatever else is
@@ -62,31 +63,6 @@ def spread(
         plans.setdefault(_key(plan), plan)
     _fill(plans, least, share, count)
     return tuple(sorted(plans.values(), key=lambda plan: (share(plan), plan.predicted_loss)))
-
-
-def _quickest(
-    options: Sequence[Option],
-    losses: Mapping[str, float],
-    limits: Sequence[Limit],
-    loss: float,
-) -> Plan:
-    """The fastest plan that loses no more than `loss`: a limit like any other."""
-    scale = max(abs(value) for value in losses.values()) or 1.0
-    shares = {id_: value / scale for id_, value in losses.items()}
-    times = {
-        o.id: sum(limit.differences_ms[o.id] / limit.dense_ms for limit in limits) for o in options
-    }
-    free = [replace(limit, budget_ms=inf) for limit in limits]
-    plan = solve(options, times, [*free, Limit(LOSS, 0.0, shares, loss / scale)])
-    assert plan is not None, "the plan that loses this much is one"
-    return Plan(
-        plan.options,
-        {limit.target: plan.predicted_ms[limit.target] for limit in limits},
-        {limit.target: plan.differences_ms[limit.target] for limit in limits},
-        sum(losses[id_] for id_ in plan.options),
-        plan.status,
-        plan.gap,
-    )
 
 
 def _fill(
