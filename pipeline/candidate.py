@@ -14,15 +14,18 @@ from torch import fx
 from pipeline.activations import Statistics
 from pipeline.collapse import Certificate, certify, collapse
 from pipeline.collapse.collapsing import How
+from pipeline.decided import decide
 from pipeline.dense import CALIBRATION_BATCH, load_weights, schedule_of
 from pipeline.export import export
-from pipeline.feedback import Bench, Measured
+from pipeline.feedback import Bench, Goal, Measured
 from pipeline.finetune import accuracy, distil, predict
 from pipeline.job import Job, measured_on, write_bytes
-from pipeline.linearise import Stencil, group_weights, linearise
+from pipeline.linearise import Stencil, group_weights, linearise, refit_weight
 from pipeline.mapping import Map, Option, load_model
 from pipeline.refitting import RIDGE, fit
 from pipeline.verify import Parity, verify
+from profiles.budget import UNLIMITED
+from profiles.deciding import looks_from
 from profiles.target import Target
 from runtimes.onnx_file import sha256
 
@@ -32,10 +35,11 @@ PARITY_TOLERANCE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """The edited and fine-tuned network; `before` is its validation accuracy untrained."""
+    """The edited and fine-tuned network with its validation accuracy; `before`: untrained."""
 
     model: fx.GraphModule
     before: float
+    validation: float
     folder: Path
 
 
@@ -46,20 +50,26 @@ def student(
     chosen: Sequence[Option],
     known: Statistics,
     after: Path,
+    warm: Student | None = None,
 ) -> Student:
-    """Linearise by the plan, fine-tune towards the dense network, export."""
+    """Linearise by the plan, fine-tune towards the dense network, export.
+
+    `warm` is the less compressed neighbour: what both have in common starts from its weights.
+    """
     recipe = job.recipe
     key = {
         "after": after.name,
         "options": [option.id for option in chosen],
+        "warm": warm and warm.folder.name,
         "images": len(job.calibration),
         "finetune": recipe.finetune.model_dump(mode="json"),
         "seed": recipe.seed,
     }
 
     def produce(folder: Path) -> None:
-        stencils = fit_in_turn(job, dense, map_, chosen, known)
+        stencils = fit_in_turn(job, dense, map_, chosen, known, warm)
         model = linearise(dense, map_, chosen, statistics=known, stencils=stencils)
+        inherit(model, warm)
         before = accuracy(model, job.splits.validation)
         schedule, split = schedule_of(recipe.finetune), job.splits.train
         with job.reporter.task("fine-tuning", schedule.epochs * len(split)) as step:
@@ -82,20 +92,72 @@ def student(
     model = linearise(dense, map_, chosen, statistics=known, stencils=blank)
     load_weights(model, folder / "weights.pt")
     before = TypeAdapter(float).validate_json((folder / "before.json").read_bytes())
-    return Student(model, before, folder)
+    return Student(model, before, accuracy(model, job.splits.validation), folder)
+
+
+def students(
+    job: Job,
+    dense: fx.GraphModule,
+    map_: Map,
+    plans: Sequence[Sequence[Option]],
+    known: Statistics,
+    after: Path,
+    floor: float | None,
+) -> list[Student]:
+    """One after another, each from its neighbour's weights; the first below the floor is the last.
+
+    A more compressed one would be expected to fall deeper still.
+    """
+    trained: list[Student] = []
+    for index, chosen in enumerate(plans):
+        warm = trained[-1] if trained else None
+        trained.append(student(job, dense, map_, chosen, known, after, warm))
+        job.reporter.say(
+            f"  {index + 1} of {len(plans)}: {len(chosen)} replacements, validation accuracy "
+            f"{trained[-1].before:.4f} before fine-tuning, {trained[-1].validation:.4f} after"
+        )
+        if floor is not None and trained[-1].validation < floor:
+            job.reporter.say(f"  below the floor of {floor:.4f}")
+            break
+    return trained
+
+
+@torch.no_grad()
+def inherit(model: fx.GraphModule, warm: Student | None) -> None:
+    """Give `model` the tensors of `warm` that have the same name: edits are named by their option.
+
+    What `warm` had replaced and `model` keeps stays as it was in the dense network.
+    """
+    theirs = {} if warm is None else warm.model.state_dict()
+    for name, tensor in model.state_dict().items():
+        if name in theirs and theirs[name].shape == tensor.shape:
+            tensor.copy_(theirs[name])
 
 
 def fit_in_turn(
-    job: Job, dense: fx.GraphModule, map_: Map, chosen: Sequence[Option], known: Statistics
+    job: Job,
+    dense: fx.GraphModule,
+    map_: Map,
+    chosen: Sequence[Option],
+    known: Statistics,
+    warm: Student | None = None,
 ) -> dict[str, Stencil]:
-    """Fit the chosen refits from the input on, each behind the ones already edited."""
-    stencils: dict[str, Stencil] = {}
-    total = sum(option.kind == "refit" for option in chosen) * len(job.calibration)
+    """Fit the chosen refits from the input on, each behind the ones already edited.
+
+    What `warm` has fitted and trained already is left blank.
+    """
+    there = set() if warm is None else set(warm.model.state_dict())
+    stencils: dict[str, Stencil] = {
+        o.id: _blank(o) for o in chosen if o.kind == "refit" and refit_weight(o) in there
+    }
+    new = sum(option.kind == "refit" for option in chosen) - len(stencils)
+    total = new * len(job.calibration)
     with job.reporter.task("fitting smaller kernels", total) as step:
         for index, option in enumerate(chosen):
-            if option.kind != "refit":
+            if option.kind != "refit" or option.id in stencils:
                 continue
             edited = linearise(dense, map_, chosen[:index], statistics=known, stencils=stencils)
+            inherit(edited, warm)
             batches = job.calibration.split(CALIBRATION_BATCH)
             stencils |= fit(edited, dense, map_, [option], batches, ridge=RIDGE, step=step)
     return stencils
@@ -163,7 +225,22 @@ def verified(job: Job, artifact: Path, student: Student, target: Target) -> Pari
     return job.record("parity", key, Parity, make)
 
 
-def measured(job: Job, bench: Bench, artifact: Path, target: Target) -> Measured:
-    """The artifact beside the dense network."""
-    key = {"artifact": sha256(artifact), "rounds": bench.rounds, **measured_on(target)}
-    return job.record("measured", key, Measured, lambda: bench.compare(artifact, target))
+def measured(
+    job: Job, bench: Bench, artifact: Path, target: Target, goals: Sequence[Goal]
+) -> Measured:
+    """The artifact beside the dense network, until it is known whether it meets its budget."""
+    budget = next((goal.budget for goal in goals if goal.target.name == target.name), UNLIMITED)
+    looks = looks_from(bench.rounds)
+    key = {
+        "artifact": sha256(artifact),
+        "rounds": bench.rounds if budget == UNLIMITED else looks.rounds,
+        "budget": budget.text,
+        **measured_on(target),
+    }
+
+    def make() -> Measured:
+        if budget == UNLIMITED:
+            return bench.compare(artifact, target)
+        return decide(bench, artifact, target, budget, looks)
+
+    return job.record("measured", key, Measured, make)

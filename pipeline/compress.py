@@ -3,7 +3,8 @@
     dense -> map -> score -> options -> latency table -> plan, build, measure, correct, again
     -> linearise -> fine-tune -> export -> collapse -> verify -> measure -> report
 
-Nothing is trained before the plan is known to meet the budget on the target.
+Nothing is trained before the plan is known to meet the budget on the target. With a frontier, plans
+from dense to the fastest are trained one after another, and one of them is chosen.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline import candidate, selection
+from pipeline.choosing import floor_of
 from pipeline.dense import calibrated, dense_network
 from pipeline.documents import CompressDocument
 from pipeline.feedback import Bench
@@ -20,7 +22,7 @@ from pipeline.opening import goals_and_targets, opened
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.report import write_report
-from pipeline.result import Result
+from pipeline.result import Candidate, Result
 from pipeline.summary import summarise
 from pipeline.tracing import trace
 
@@ -56,39 +58,60 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
 
         with step("plan"):
             outcome = selection.plan(job, bench, options, losses, tables, goals)
-            chosen = [bench.options[id_] for id_ in outcome.chosen.plan.options]
+            tried = outcome.attempts if outcome else ()
+            points = selection.frontier(job, bench, options, losses, tables, goals, tried)
+            plans = selection.to_train(outcome, points, goals)
+            chosen = [[bench.options[i] for i in p.attempt.plan.options] for p in plans]
 
         with step("linearise and fine-tune"):
-            student = candidate.student(job, dense, map_, chosen, statistics, folder)
+            dense_validation = accuracy(dense, job.splits.validation)
+            floor = floor_of(recipe.plan, dense_validation)
+            students = candidate.students(job, dense, map_, chosen, statistics, folder, floor)
 
         with step("collapse"):
-            collapsed = candidate.collapsed(job, student, map_, chosen)
+            collapsed = [
+                candidate.collapsed(job, student, map_, part)
+                for student, part in zip(students, chosen, strict=False)  # the last may be left out
+            ]
 
         with step("verify"):
-            parity = [candidate.verified(job, collapsed.path, student, t) for t in targets]
+            parity = [
+                tuple(candidate.verified(job, found.path, student, t) for t in targets)
+                for found, student in zip(collapsed, students, strict=True)
+            ]
 
         with step("measure"):
-            measured = [candidate.measured(job, bench, collapsed.path, t) for t in targets]
+            measured = [
+                tuple(candidate.measured(job, bench, found.path, t, goals) for t in targets)
+                for found in collapsed
+            ]
 
         result = Result(
             job=job,
             goals=tuple(goals),
             map_=map_,
-            options=tuple(options),
             scores=scores,
             tables=tuple(tables),
             exact=exact,
-            outcome=outcome,
+            frontier=points,
             dense_path=job.workspace.deliver(folder / "dense.onnx", "dense.onnx"),
-            shallow_path=job.workspace.deliver(collapsed.path, "shallow.onnx"),
             dense_accuracy=accuracy(dense, job.splits.test),
-            dense_validation=accuracy(dense, job.splits.validation),
-            student=student,
-            student_accuracy=accuracy(student.model, job.splits.test),
-            student_validation=accuracy(student.model, job.splits.validation),
-            collapsed=collapsed,
-            parity=tuple(parity),
-            measured=tuple(measured),
+            dense_validation=dense_validation,
+            floor=floor,
+            candidates=tuple(
+                Candidate(
+                    planned=plans[i],
+                    options=tuple(chosen[i]),
+                    student=student,
+                    accuracy=accuracy(student.model, job.splits.test),
+                    collapsed=collapsed[i],
+                    parity=parity[i],
+                    measured=measured[i],
+                    warm_start=plans[i - 1].name if i else None,
+                )
+                for i, student in enumerate(students)
+            ),
+            untrained=tuple(plan.name for plan in plans[len(students) :]),
             seconds=step.seconds,
         )
         document = summarise(result)

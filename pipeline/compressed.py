@@ -18,12 +18,13 @@ def show_compress(document: CompressDocument) -> Group:
     table = Table(title=f"{document.name}: {document.model} on {document.dataset}")
     for name in ("network", "test accuracy", "target", "median ms", "interval", "speed-up"):
         table.add_column(name, justify="left" if name in {"network", "target"} else "right")
-    for name in ("activations removed", "operators merged", "MACs"):
-        table.add_column(name, justify="right")
-    _rows(table, "dense", document.dense, removed=0, merged=0)
-    for candidate in document.candidates:
-        removed = len(candidate.removed_sites)
-        _rows(table, candidate.name, candidate, removed=removed, merged=candidate.merged_operators)
+    for name in ("activations removed", "operators merged", "MACs", "verdict"):
+        table.add_column(name, justify="left" if name == "verdict" else "right")
+    _rows(table, "dense", document.dense, ("0", "0", f"{document.dense.macs:,}", ""))
+    for index, candidate in enumerate(document.candidates):
+        counts = (f"{len(candidate.removed_sites)}", f"{candidate.merged_operators}")
+        verdict = "chosen" if index == document.chosen else candidate.verdict
+        _rows(table, candidate.name, candidate, (*counts, f"{candidate.macs:,}", verdict))
     exact = "; ".join(
         f"{latency.ratio:.2f}x dense on {target}"
         for target, latency in document.exact_only.measured_ms.items()
@@ -43,16 +44,16 @@ def show_compress(document: CompressDocument) -> Group:
 
 
 def _rows(
-    table: Table, name: str, network: DenseRecord | CandidateRecord, *, removed: int, merged: int
+    table: Table, name: str, network: DenseRecord | CandidateRecord, last: tuple[str, ...]
 ) -> None:
     for index, (target, latency) in enumerate(network.measured_ms.items()):
         first = (name, f"{network.accuracy:.4f}") if index == 0 else ("", "")
-        last = (f"{removed}", f"{merged}", f"{network.macs:,}") if index == 0 else ("", "", "")
         lo, hi = latency.interval_ms
         speed_up = f"{1 / latency.ratio:.2f}x" if latency.ratio else "1x"
         table.add_row(
             *first, target, f"{latency.median_ms:.4f}", f"[{lo:.4f}, {hi:.4f}]", speed_up, *last
         )
+        last = ("",) * len(last)
 
 
 def _word(passed: bool) -> str:

@@ -88,7 +88,7 @@ class TargetRound:
     predicted_ms: float
     measured_ms: float
     interval_ms: tuple[float, float]
-    budget_ms: float
+    budget_ms: float | None
     meets: bool
 
 
@@ -116,6 +116,7 @@ class DenseRecord:
     validation_accuracy: float
     measured_ms: dict[str, Latency]
     macs: int
+    parameters: int
     depth: int
     activations: int
     artifacts: tuple[ArtifactRecord, ...]
@@ -123,11 +124,21 @@ class DenseRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRecord:
+    """One trained network; `warm_start` names the candidate whose weights it started from.
+
+    `frontier`: which row of the document's frontier it carries out, null for none.
+    """
+
     name: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    warm_start: str | None
+    frontier: int | None
     accuracy: float
     validation_accuracy: float
     measured_ms: dict[str, Latency]
     macs: int
+    parameters: int
     depth: int
     activations: int
     artifacts: tuple[ArtifactRecord, ...]
@@ -200,6 +211,8 @@ class CompressDocument:
     targets: tuple[BudgetRecord, ...]
     dense: DenseRecord
     exact_only: ExactRecord
+    frontier: tuple[FrontierRow, ...]
+    accuracy_floor: float | None
     candidates: tuple[CandidateRecord, ...]
     chosen: int | None
     verdict: Verdict

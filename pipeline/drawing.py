@@ -64,7 +64,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture; `limit` is where the budget's line stands, `bars` draws marks from zero."""
+    """One picture; `limit` is where the budget's line stands, `bars` draws marks from zero.
+
+    `front` joins the points that no other one beats, in steps.
+    """
 
     title: str
     describes: str
@@ -81,6 +84,7 @@ class Panel:
     rows: tuple[Row, ...] = ()
     limit: float | None = None
     limit_label: str = ""
+    front: tuple[tuple[float, float], ...] = ()
     bars: bool = False
     zero: float = 0.0
     width: float = WIDTH

@@ -30,6 +30,7 @@ from profiles.target import Target
 from runtimes.errors import InputError
 
 DENSE_LAPS = 2  # block pairs of dense alone and round
+LESS = 1e-5  # of the loss: what differs by no more is the same
 WARM_UP_S = 0.3  # per round of a whole plan: caches and clocks, beside a fresh process
 
 
@@ -240,8 +241,7 @@ def search(
 ) -> Search:
     """Plan until the measured network meets every budget; keep the one of least predicted loss.
 
-    Where no plan is predicted to meet, and as a last resort after `max_rounds`, the fastest is
-    tried: what it measures corrects the table like any other.
+    Where none is predicted to meet, and after `max_rounds`, the fastest is tried, like any other.
     """
     as_measured = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
     attempts: list[Attempt] = []
@@ -261,6 +261,8 @@ def search(
         if round_ < max_rounds:
             below = attempts[best].plan.predicted_loss if best is not None else None
             plan = solve(options, losses, now, excluded=tried, below_loss=below)
+            if plan and below is not None and plan.predicted_loss > below - LESS * abs(below):
+                plan = None  # the solver's tolerance takes an equal loss for a smaller one
         if plan is not None:
             plan = quickest(options, losses, now, plan.predicted_loss, excluded=tried)
         if plan is None and best is None:

@@ -91,16 +91,16 @@ def sentence(document: CompressDocument) -> str:
         why = "; ".join(document.reasons) or "no candidate met every budget"
         return f"No network was chosen: {why}."
     chosen = document.candidates[document.chosen]
+    asked = [target for target in document.targets if target.limit_ms is not None]
     parts = []
-    for target in document.targets:
+    for target in asked or document.targets:
         latency = chosen.measured_ms.get(target.target)
-        if target.limit_ms is None or latency is None:
+        if latency is None:
             continue
         ratio = "" if latency.ratio is None else f", {latency.ratio:.2f} times the dense network"
-        parts.append(
-            f"{milliseconds(latency.median_ms)} ms on {target.target}{ratio} "
-            f"(budget {target.budget}: {milliseconds(target.limit_ms)} ms)"
-        )
+        limit = target.limit_ms
+        budget = "" if limit is None else f" (budget {target.budget}: {milliseconds(limit)} ms)"
+        parts.append(f"{milliseconds(latency.median_ms)} ms on {target.target}{ratio}{budget}")
     lost = points(chosen.accuracy - document.dense.accuracy)
     return (
         f"The chosen network ({chosen.name}) takes {' and '.join(parts)}, "

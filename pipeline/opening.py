@@ -17,6 +17,7 @@ from pipeline.job import Job
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.workspace import Workspace
+from profiles.budget import UNLIMITED
 from profiles.target import Target, find_target
 
 
@@ -37,7 +38,8 @@ class Clock:
 
 def goals_and_targets(recipe: Recipe) -> tuple[list[Goal], list[Target]]:
     """The targets with a budget, and all that the result is run and measured on."""
-    goals = [Goal(find_target(t.name, recipe.folder), t.budget) for t in recipe.targets]
+    asked = [(find_target(t.name, recipe.folder), t.budget) for t in recipe.targets]
+    goals = [Goal(target, budget or UNLIMITED) for target, budget in asked]
     targets = [goal.target for goal in goals]
     names = {target.name for target in targets}
     targets += [find_target(name, recipe.folder) for name in recipe.verify if name not in names]

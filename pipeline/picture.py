@@ -62,6 +62,7 @@ def _scatter(
         )
         for (name, record, latency), ends in zip(shown, intervals, strict=True)
     ]
+    best = not_beaten([(latency.median_ms, record.accuracy) for _, record, latency in shown])
     return Panel(
         title=target,
         describes=f"test accuracy against median latency on {target}, one point for each network",
@@ -75,9 +76,19 @@ def _scatter(
         y_label="test accuracy, %",
         y_ticks=ticks(y, scale_by=100),
         marks=tuple(apart(marks)),
+        front=tuple((x.at(ms), y.at(accuracy)) for ms, accuracy in best),
         limit=None if limit_ms is None else x.at(limit_ms),
         limit_label=f"budget {budget}" if budget else "",
     )
+
+
+def not_beaten(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (latency, accuracy) those that no other point beats in both, the fastest first."""
+    best: list[tuple[float, float]] = []
+    for ms, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not best or accuracy > best[-1][1]:
+            best.append((ms, accuracy))
+    return best
 
 
 def scores_of_sites(document: CompressDocument) -> list[Panel]:
@@ -110,7 +121,7 @@ def rounds_of_loop(plan: PlanRecord) -> list[Panel]:
     taken = {part.option for part in plan.segments if part.option}
     panels = []
     for target in targets:
-        entries, limit = [], 0.0
+        entries, limit = [], None
         for index, turn in enumerate(plan.rounds, 1):
             found = turn.targets[target]
             limit = found.budget_ms

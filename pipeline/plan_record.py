@@ -5,27 +5,26 @@ from __future__ import annotations
 from pipeline.documents import Difference, PlanRecord, PlanRound, SegmentPlan, TargetRound
 from pipeline.feedback import Attempt, Measured
 from pipeline.mapping import Option, Segment
-from pipeline.result import Result
-from profiles.budget import Budget
+from pipeline.planning import Plan
+from pipeline.result import Candidate, Result
+from profiles.budget import UNLIMITED, Budget
 
 
-def plan_record(result: Result) -> PlanRecord:
-    plan = result.outcome.chosen.plan
-    chosen = result.chosen
-    segments = []
+def plan_record(result: Result, candidate: Candidate) -> PlanRecord:
+    plan, segments = candidate.planned.attempt.plan, []
     for segment in result.map_.segments:
-        mine = [option for option in chosen if option.segment == segment.id]
-        segments += [_choice(result, segment, option) for option in mine or [None]]
+        mine = [option for option in candidate.options if option.segment == segment.id]
+        segments += [_choice(result, plan, segment, option) for option in mine or [None]]
     return PlanRecord(
         segments=tuple(segments),
         predicted_ms=dict(plan.predicted_ms),
         predicted_loss=plan.predicted_loss,
         status=plan.status,
-        rounds=tuple(_round(result, attempt) for attempt in result.outcome.attempts),
+        rounds=tuple(_round(result, attempt) for attempt in candidate.planned.rounds),
     )
 
 
-def _choice(result: Result, segment: Segment, option: Option | None) -> SegmentPlan:
+def _choice(result: Result, plan: Plan, segment: Segment, option: Option | None) -> SegmentPlan:
     if option is None:
         shortcut = segment.shortcut is not None and segment.shortcut.operator is not None
         count = len(segment.operators) + shortcut
@@ -41,7 +40,6 @@ def _choice(result: Result, segment: Segment, option: Option | None) -> SegmentP
             macs_after=segment.macs,
             difference={},
         )
-    reckoned = result.outcome.chosen.plan.differences_ms
     return SegmentPlan(
         segment=segment.id,
         choice="refit" if option.kind == "refit" else "merge",
@@ -54,7 +52,7 @@ def _choice(result: Result, segment: Segment, option: Option | None) -> SegmentP
         macs_after=option.macs,
         difference={
             table.target: Difference(
-                predicted_ms=reckoned[table.target][option.id],
+                predicted_ms=plan.differences_ms[table.target][option.id],
                 measured_ms=table.differences[option.id].value,
                 interval_ms=(
                     table.differences[option.id].lo,
@@ -96,6 +94,6 @@ def _target_round(
         predicted_ms=predicted_ms,
         measured_ms=found.value * scale,
         interval_ms=(found.lo * scale, found.hi * scale),
-        budget_ms=budget.limit_ms(dense_ms),
+        budget_ms=None if budget == UNLIMITED else budget.limit_ms(dense_ms),
         meets=meets,
     )

@@ -10,24 +10,24 @@ its value and what was possible.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
 
 from pipeline import criteria
+from pipeline.recipe_plan import PlanTable
+from pipeline.recipe_table import Table, known_criterion
 from profiles.budget import Budget, parse_budget
 from runtimes.errors import InputError
 
@@ -38,7 +38,6 @@ else:
 
 BUILT_IN_FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "fashion-mnist"
-EFFECT = "effect"
 
 
 def _budget(value: Any) -> Budget:
@@ -51,25 +50,7 @@ Limit = Annotated[
     PlainSerializer(lambda budget: budget.text),
     WithJsonSchema({"type": "string", "examples": ["5ms", "350us", "0.6x"]}),
 ]
-Kernels = Annotated[tuple[int, ...], Field(strict=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
-
-
-def _known_criterion(known: list[str]) -> Callable[[str], str]:
-    def check(criterion: str) -> str:
-        if criterion not in known:
-            near = get_close_matches(criterion, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no such criterion; there are: {', '.join(known)}{hint}")
-        return criterion
-
-    return check
-
-
-class Table(BaseModel):
-    """The rules of every table: types are not converted, an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class ModelTable(Table):
@@ -123,41 +104,6 @@ class CalibrationTable(Table):
     )
 
 
-class PlanTable(Table):
-    criterion: str = Field(
-        default=EFFECT,
-        description="what an option is predicted to cost: `effect` (KL of the network's output "
-        "with that option alone, on calibration data) or the summed scores of the activations it "
-        "removes, by a file of pipeline/criteria/",
-    )
-    kernels: Kernels = Field(
-        default=(3, 1), description="kernel sizes that a segment may be refitted to"
-    )
-    max_kernel: int = Field(
-        default=7, ge=1, description="the largest kernel that an exact merge may grow to"
-    )
-    max_rounds: int = Field(
-        default=5, ge=1, description="how often to plan, build, measure and correct at most"
-    )
-    rounds: int = Field(default=12, ge=6, description="paired rounds of each measurement")
-    accuracy_floor: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="least validation accuracy of the result, a fraction; below it the verdict "
-        "is FAIL",
-    )
-
-    _known = field_validator("criterion")(_known_criterion([EFFECT, *criteria.names()]))
-
-    @field_validator("kernels")
-    @classmethod
-    def _odd(cls, kernels: tuple[int, ...]) -> tuple[int, ...]:
-        if not kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
-            raise ValueError("write odd sizes, such as [3, 1]")
-        return kernels
-
-
 class ProcedureTable(Table):
     kind: Literal["planned", "iterative"] = Field(
         default="planned",
@@ -177,12 +123,16 @@ class ProcedureTable(Table):
         default=True, description="train the dense network for the same epochs beside it"
     )
 
-    _known = field_validator("criterion")(_known_criterion(criteria.names()))
+    _known = field_validator("criterion")(known_criterion(criteria.names()))
 
 
 class TargetTable(Table):
     name: str = Field(description="a known target; `shoal targets` lists them")
-    budget: Limit = Field(description="upper limit of the median latency: 5ms, 350us or 0.6x")
+    budget: Limit | None = Field(
+        default=None,
+        description="upper limit of the median latency: 5ms, 350us or 0.6x; may be left out with "
+        'objective = "accuracy" alone',
+    )
 
 
 class Recipe(Table):
@@ -228,10 +178,19 @@ class Recipe(Table):
 
     @field_validator("targets")
     @classmethod
-    def _once(cls, targets: tuple[TargetTable, ...]) -> tuple[TargetTable, ...]:
+    def _once(
+        cls, targets: tuple[TargetTable, ...], found: ValidationInfo
+    ) -> tuple[TargetTable, ...]:
         names = [target.name for target in targets]
         if not names:
             raise ValueError("write at least one [[targets]] with a name and a budget")
+        plan, without = found.data.get("plan"), [t.name for t in targets if t.budget is None]
+        if without and plan is not None and plan.objective != "accuracy":
+            raise ValueError(
+                f'{without[0]} has no budget: write budget = "0.6x", or plan.objective = "accuracy"'
+            )
+        if without and len(without) < len(targets):
+            raise ValueError(f"{without[0]} has no budget: give every target one, or none")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"{name} is there twice: one device has one budget")

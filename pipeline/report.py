@@ -90,7 +90,12 @@ def _environment() -> Environment:
 def _view(document: CompressDocument) -> dict[str, Any]:
     networks = figures.networks(document)
     chosen = None if document.chosen is None else document.candidates[document.chosen]
+    budgeted = [target for target in document.targets if target.limit_ms is not None]
     return {
+        "budgeted": budgeted,
+        "headline": budgeted or document.targets,
+        "frontier_targets": list(document.frontier[0].measured_ms) if document.frontier else [],
+        "trained_as": {c.frontier: c.name for c in document.candidates if c.frontier is not None},
         "document": document,
         "chosen": chosen,
         "networks": networks,

@@ -8,42 +8,46 @@ from pathlib import Path
 
 from pipeline.candidate import Collapsed, Student
 from pipeline.criteria import Scores
-from pipeline.feedback import Attempt, Goal, Measured, Outcome
+from pipeline.feedback import Attempt, Goal, Measured
 from pipeline.job import Job
 from pipeline.mapping import Map, Option
 from pipeline.planning import LatencyTable
+from pipeline.selection import Planned
 from pipeline.verify import Parity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One plan carried out, trained, collapsed, run and measured."""
+
+    planned: Planned
+    options: tuple[Option, ...]
+    student: Student
+    accuracy: float
+    collapsed: Collapsed
+    parity: tuple[Parity, ...]
+    measured: tuple[Measured, ...]
+    warm_start: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Everything that a finished job knows."""
+    """Everything that a finished job knows; `untrained` names the plans that it stopped before."""
 
     job: Job
     goals: tuple[Goal, ...]
     map_: Map
-    options: tuple[Option, ...]
     scores: tuple[Scores, ...]
     tables: tuple[LatencyTable, ...]
     exact: Attempt
-    outcome: Outcome
+    frontier: tuple[Attempt, ...]
     dense_path: Path
-    shallow_path: Path
     dense_accuracy: float
     dense_validation: float
-    student: Student
-    student_accuracy: float
-    student_validation: float
-    collapsed: Collapsed
-    parity: tuple[Parity, ...]
-    measured: tuple[Measured, ...]
+    floor: float | None
+    candidates: tuple[Candidate, ...]
+    untrained: tuple[str, ...]
     seconds: Mapping[str, float]
-
-    @property
-    def chosen(self) -> list[Option]:
-        """The options of the plan that was carried out, in graph order."""
-        ids = self.outcome.chosen.plan.options
-        return [option for option in self.options if option.id in ids]
 
     def operators(self, option: Option) -> int:
         """How many operators with weights an option replaces, a projection shortcut included."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import fx
@@ -15,16 +15,20 @@ from pipeline.criteria import Evidence, Scores
 from pipeline.dense import CALIBRATION_BATCH
 from pipeline.effects import losses_from, measure_effects
 from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, limit_of
+from pipeline.frontier import dominated, keeps_everything, measure_all, spread
 from pipeline.job import Job, measured_on
 from pipeline.latency_table import tabulate
 from pipeline.linearise import carries_out
 from pipeline.mapping import Map, Option
-from pipeline.planning import LatencyTable, fastest
+from pipeline.planning import LatencyTable, Plan, fastest
 from pipeline.progress import Reporter
-from pipeline.recipe import EFFECT, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe_plan import EFFECT
 from pipeline.refitting import RIDGE, fit
+from profiles.budget import UNLIMITED
 from profiles.store import Store, registry_folder
 from profiles.target import Target
+from runtimes.errors import InputError
 
 
 def offered(map_: Map, recipe: Recipe, dense: fx.GraphModule, reporter: Reporter) -> list[Option]:
@@ -121,6 +125,7 @@ def exact_merges(
 
     def make() -> Attempt:
         limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+        limits = [replace(x, budget_ms=min(x.budget_ms, x.dense_ms)) for x in limits]
         return bench.attempt(fastest(merges, nothing, limits), goals)
 
     return job.record("exact", key, Attempt, make)
@@ -133,8 +138,10 @@ def plan(
     losses: Mapping[str, float],
     tables: Sequence[LatencyTable],
     goals: Sequence[Goal],
-) -> Outcome:
-    """The closed loop; each attempt is told to the reporter."""
+) -> Outcome | None:
+    """The closed loop, each attempt told to the reporter; none where no budget was given."""
+    if all(goal.budget == UNLIMITED for goal in goals):
+        return None
     key = {
         "tables": [asdict(table) for table in tables],
         "losses": dict(losses),
@@ -142,16 +149,6 @@ def plan(
         "max_rounds": job.recipe.plan.max_rounds,
         "targets": [measured_on(goal.target) for goal in goals],
     }
-
-    def tell(attempt: Attempt) -> None:
-        for measured, meets in zip(attempt.measured, attempt.meets, strict=True):
-            predicted = attempt.plan.predicted_ms[measured.target]
-            job.reporter.say(
-                f"  {len(attempt.plan.options)} of {len(options)} options: predicted "
-                f"{predicted:.4g} ms, measured {measured.latency_ms.value:.4g} ms "
-                f"= {measured.ratio.value:.3f}x [{measured.ratio.lo:.3f}, {measured.ratio.hi:.3f}]"
-                f" on {measured.target}: {'meets' if meets else 'over'} the budget"
-            )
 
     def make() -> Outcome:
         return close_loop(
@@ -161,7 +158,96 @@ def plan(
             tables,
             goals,
             max_rounds=job.recipe.plan.max_rounds,
-            on_attempt=tell,
+            on_attempt=lambda attempt: _tell(job, attempt, goals),
         )
 
     return job.record("plan", key, Outcome, make)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """A bench whose measurements of plans are stages of the job."""
+
+    job: Job
+    bench: Bench
+    key: Mapping[str, object]
+
+    def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt:
+        key = {**self.key, "plan": list(plan.options)}
+        return self.job.record("point", key, Attempt, lambda: self.bench.attempt(plan, goals))
+
+
+def frontier(
+    job: Job,
+    bench: Bench,
+    options: Sequence[Option],
+    losses: Mapping[str, float],
+    tables: Sequence[LatencyTable],
+    goals: Sequence[Goal],
+    known: Sequence[Attempt],
+) -> tuple[Attempt, ...]:
+    """The recipe's number of plans from dense to fastest, measured; none if it asks for none."""
+    if job.recipe.plan.frontier is None:
+        return ()
+    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+    key = {
+        "tables": [asdict(table) for table in tables],
+        "budgets": [goal.budget.text for goal in goals],
+        "targets": [measured_on(goal.target) for goal in goals],
+    }
+
+    def keep() -> Attempt:
+        measured = tuple(bench.keep(goal.target).measured for goal in goals)
+        meets = tuple(m.meets(goal.budget) for m, goal in zip(measured, goals, strict=True))
+        return Attempt(keeps_everything({x.target: x.dense_ms for x in limits}), measured, meets)
+
+    kept = job.record("kept", key, Attempt, keep)
+    plans = spread(options, losses, limits, job.recipe.plan.frontier)
+    device = _Recorded(job, bench, key)
+    return measure_all(device, plans, goals, [kept, *known], lambda a: _tell(job, a, goals))
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan to train: `rounds` led to it, `point` is its row of the frontier."""
+
+    name: str
+    attempt: Attempt
+    rounds: tuple[Attempt, ...]
+    point: int | None
+
+
+def to_train(
+    outcome: Outcome | None, points: Sequence[Attempt], goals: Sequence[Goal]
+) -> tuple[Planned, ...]:
+    """The plan that meets the budgets, and of the frontier all but dense and what is dominated.
+
+    In the order of predicted loss: each has its less compressed neighbour before it.
+    """
+    plans = []
+    rows = {frozenset(point.plan.options): index for index, point in enumerate(points)}
+    taken = None if outcome is None else frozenset(outcome.chosen.plan.options)
+    if outcome is not None and taken is not None:
+        name = " and ".join(f"{goal.budget.text} on {goal.target.name}" for goal in goals)
+        plans.append(Planned(name, outcome.chosen, outcome.attempts, rows.get(taken)))
+    for index, (point, worse) in enumerate(zip(points, dominated(points), strict=True)):
+        options = frozenset(point.plan.options)
+        if options and options != taken and not worse:
+            plans.append(Planned(f"plan {index}", point, (point,), index))
+    if not plans:
+        raise InputError(
+            f"no plan is faster than the network itself on {goals[0].target.name}, as its table "
+            "has it: allow other kernels or choose another target"
+        )
+    return tuple(sorted(plans, key=lambda one: one.attempt.plan.predicted_loss))
+
+
+def _tell(job: Job, attempt: Attempt, goals: Sequence[Goal]) -> None:
+    for goal, one, meets in zip(goals, attempt.measured, attempt.meets, strict=True):
+        judged = "" if goal.budget == UNLIMITED else ": meets" if meets else ": over"
+        job.reporter.say(
+            f"  {len(attempt.plan.options)} replacements: predicted "
+            f"{attempt.plan.predicted_ms[one.target]:.4g} ms, measured "
+            f"{one.latency_ms.value:.4g} ms = {one.ratio.value:.3f}x [{one.ratio.lo:.3f}, "
+            f"{one.ratio.hi:.3f}] on {one.target}{judged and f'{judged} the budget'}"
+        )

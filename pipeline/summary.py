@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
+import onnx_ir as ir
+
+from pipeline.choosing import Contender, Judgement, choose, judge, overall
 from pipeline.documents import (
     ArtifactRecord,
     BudgetRecord,
@@ -18,12 +22,13 @@ from pipeline.documents import (
     Latency,
     ParityRecord,
     SiteRecord,
-    Verdict,
 )
 from pipeline.feedback import Measured
 from pipeline.mapping import load_model, map_model
+from pipeline.measured_record import frontier_rows, latency
 from pipeline.plan_record import plan_record
-from pipeline.result import Result
+from pipeline.result import Candidate, Result
+from profiles.budget import UNLIMITED
 from profiles.environment import fingerprint
 from profiles.target import find_target
 from runtimes.onnx_file import sha256
@@ -33,7 +38,12 @@ PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "openvino", "numpy", 
 
 def summarise(result: Result) -> CompressDocument:
     recipe, host = result.job.recipe, fingerprint()
-    verdict, reasons = judge(result)
+    judgements = [
+        judge(result.goals, one.measured, one.parity, one.student.validation, result.floor)
+        for one in result.candidates
+    ]
+    chosen = _chosen(result, judgements)
+    paths = _delivered(result, chosen)
     return CompressDocument(
         name=recipe.name,
         model=recipe.model.spec,
@@ -42,16 +52,21 @@ def summarise(result: Result) -> CompressDocument:
         seed=recipe.seed,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds=dict(result.seconds),
-        targets=tuple(_budget(result, m) for m in result.measured),
+        targets=tuple(_budget(result, m) for m in result.candidates[0].measured),
         dense=_dense(result),
         exact_only=ExactRecord(
             options=result.exact.plan.options,
-            measured_ms={m.target: _latency(m) for m in result.exact.measured},
+            measured_ms={m.target: latency(m) for m in result.exact.measured},
         ),
-        candidates=(_candidate(result),),
-        chosen=0 if verdict == "PASS" else None,
-        verdict=verdict,
-        reasons=reasons,
+        frontier=frontier_rows(result.frontier, result.map_, result.goals),
+        accuracy_floor=result.floor,
+        candidates=tuple(
+            _candidate(result, one, judgement, mine)
+            for one, judgement, mine in zip(result.candidates, judgements, paths, strict=True)
+        ),
+        chosen=chosen,
+        verdict=overall(judgements, chosen),
+        reasons=_reasons(result, judgements, chosen),
         sites=tuple(_site(result, site.id) for site in result.map_.sites),
         fingerprint=dict(host.facts),
         missing=dict(host.missing),
@@ -61,39 +76,54 @@ def summarise(result: Result) -> CompressDocument:
     )
 
 
-def judge(result: Result) -> tuple[Verdict, tuple[str, ...]]:
-    """PASS when every budget is met by its upper bound and nothing was broken on the way."""
-    failures, doubts = [], []
-    for parity in result.parity:
-        if not parity.passed:
-            failures.append(
-                f"{parity.target} differs from torch by {parity.max_relative:.2g} of the largest "
-                f"logit, over {parity.tolerance:g}"
-            )
-    floor = result.job.recipe.plan.accuracy_floor
-    if floor is not None and result.student_validation < floor:
-        failures.append(
-            f"validation accuracy {result.student_validation:.4f} is under the floor {floor}"
+def _chosen(result: Result, judgements: Sequence[Judgement]) -> int | None:
+    asked = {goal.target.name for goal in result.goals}
+    contenders = [
+        Contender(
+            judgement,
+            one.student.validation,
+            tuple(m.ratio.value for m in one.measured if m.target in asked),
         )
-    by_target = {measured.target: measured for measured in result.measured}
-    for goal in result.goals:
-        measured = by_target[goal.target.name]
-        if measured.meets(goal.budget):
-            continue
-        shown = (
-            f"{measured.latency_ms.value:.4g} ms = {measured.ratio.value:.3f}x dense "
-            f"[{measured.ratio.lo:.3f}, {measured.ratio.hi:.3f}] on {measured.target} against "
-            f"{goal.budget.text}"
+        for one, judgement in zip(result.candidates, judgements, strict=True)
+    ]
+    return choose(contenders, result.job.recipe.plan.objective)
+
+
+def _reasons(
+    result: Result, judgements: Sequence[Judgement], chosen: int | None
+) -> tuple[str, ...]:
+    """Why nothing was chosen, and why training stopped before the last plan."""
+    reasons = []
+    if chosen is None:
+        for one, judgement in zip(result.candidates, judgements, strict=True):
+            name = f"{one.planned.name}: " if len(judgements) > 1 else ""
+            reasons += [f"{name}{reason}" for reason in judgement.reasons]
+    if result.untrained:
+        reasons.append(
+            f"{', '.join(result.untrained)} not trained: {result.candidates[-1].planned.name}, "
+            "which is less compressed, is below the accuracy floor"
         )
-        (failures if measured.misses(goal.budget) else doubts).append(shown)
-    if failures:
-        return "FAIL", (*failures, *doubts)
-    return ("INCONCLUSIVE", tuple(doubts)) if doubts else ("PASS", ())
+    return tuple(reasons)
+
+
+def _delivered(result: Result, chosen: int | None) -> list[list[Path]]:
+    """Every candidate's file; of several the chosen one is `shallow.onnx` as well."""
+    workspace, candidates = result.job.workspace, result.candidates
+    if len(candidates) == 1 and not result.frontier:
+        return [[workspace.deliver(candidates[0].collapsed.path, "shallow.onnx")]]
+    paths = []
+    workspace.withdraw("shallow*.onnx")
+    for index, one in enumerate(candidates):
+        paths.append([workspace.deliver(one.collapsed.path, f"shallow-{index + 1}.onnx")])
+        if index == chosen:
+            paths[-1].insert(0, workspace.deliver(one.collapsed.path, "shallow.onnx"))
+    return paths
 
 
 def _budget(result: Result, measured: Measured) -> BudgetRecord:
     target = find_target(measured.target, result.job.recipe.folder)
-    budget = next((g.budget for g in result.goals if g.target.name == measured.target), None)
+    known = {goal.target.name: goal.budget for goal in result.goals if goal.budget != UNLIMITED}
+    budget = known.get(measured.target)
     limit = budget.limit_ms(measured.dense_ms.value) if budget else None
     return BudgetRecord(
         target=measured.target,
@@ -115,32 +145,40 @@ def _dense(result: Result) -> DenseRecord:
                 rounds=m.rounds,
                 samples=m.samples,
             )
-            for m in result.measured
+            for m in result.candidates[0].measured
         },
         macs=result.map_.macs,
+        parameters=_parameters(load_model(result.dense_path)),
         depth=result.map_.depth,
         activations=len(result.map_.sites),
         artifacts=(_artifact(result.dense_path),),
     )
 
 
-def _candidate(result: Result) -> CandidateRecord:
-    chosen = result.chosen
-    after = map_model(load_model(result.collapsed.path))
-    certificate = result.collapsed.certificate
+def _candidate(
+    result: Result, candidate: Candidate, judgement: Judgement, paths: Sequence[Path]
+) -> CandidateRecord:
+    network = load_model(candidate.collapsed.path)
+    after = map_model(network)
+    certificate = candidate.collapsed.certificate
     return CandidateRecord(
-        name=" and ".join(f"{g.budget.text} on {g.target.name}" for g in result.goals),
-        accuracy=result.student_accuracy,
-        validation_accuracy=result.student_validation,
-        measured_ms={m.target: _latency(m) for m in result.measured},
+        name=candidate.planned.name,
+        verdict=judgement.verdict,
+        reasons=judgement.reasons,
+        warm_start=candidate.warm_start,
+        frontier=candidate.planned.point,
+        accuracy=candidate.accuracy,
+        validation_accuracy=candidate.student.validation,
+        measured_ms={m.target: latency(m) for m in candidate.measured},
         macs=after.macs,
+        parameters=_parameters(network),
         depth=after.depth,
         activations=len(after.sites),
-        artifacts=(_artifact(result.shallow_path),),
-        plan=plan_record(result),
-        removed_sites=tuple(site for option in chosen for site in option.sites),
-        merged_operators=sum(result.operators(option) - 1 for option in chosen),
-        accuracy_before_finetuning=result.student.before,
+        artifacts=tuple(_artifact(path) for path in paths),
+        plan=plan_record(result, candidate),
+        removed_sites=tuple(site for option in candidate.options for site in option.sites),
+        merged_operators=sum(result.operators(option) - 1 for option in candidate.options),
+        accuracy_before_finetuning=candidate.student.before,
         certificate=CertificateRecord(
             max_abs=certificate.max_abs,
             rms_relative=certificate.rms_relative,
@@ -159,20 +197,8 @@ def _candidate(result: Result) -> CandidateRecord:
                 tolerance=p.tolerance,
                 passed=p.passed,
             )
-            for p in result.parity
+            for p in candidate.parity
         ),
-    )
-
-
-def _latency(measured: Measured) -> Latency:
-    return Latency(
-        median_ms=measured.latency_ms.value,
-        interval_ms=(measured.latency_ms.lo, measured.latency_ms.hi),
-        ratio=measured.ratio.value,
-        ratio_interval=(measured.ratio.lo, measured.ratio.hi),
-        confidence=measured.ratio.confidence,
-        rounds=measured.rounds,
-        samples=measured.samples,
     )
 
 
@@ -188,3 +214,9 @@ def _site(result: Result, id_: str) -> SiteRecord:
 
 def _artifact(path: Path) -> ArtifactRecord:
     return ArtifactRecord(path=str(path), sha256=sha256(path), precision="fp32")
+
+
+def _parameters(network: ir.Model) -> int:
+    """All numbers that are stored: weights, biases, and what a graph has besides."""
+    stored = [value.const_value for value in network.graph.initializers.values()]
+    return sum(tensor.size for tensor in stored if tensor is not None)

@@ -140,6 +140,11 @@ class Workspace:
             aside.unlink(missing_ok=True)
         return (folder / name).resolve()
 
+    def withdraw(self, pattern: str) -> None:
+        """Take back what an earlier run delivered under such names."""
+        for path in (self.root / "artifacts").glob(pattern):
+            path.unlink()
+
 
 def write_whole(path: Path, content: str) -> Path:
     """Write a text file so that a reader sees the old one or the new one, never a part."""

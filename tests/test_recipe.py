@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pipeline.recipe import Recipe, Table, built_in, load_recipe
+from pipeline.recipe import Recipe, built_in, load_recipe
+from pipeline.recipe_table import Table
 from profiles.target import find_target
 from runtimes.errors import InputError
 
