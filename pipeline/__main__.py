@@ -11,17 +11,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pipeline import (
-    bench,
-    compare,
-    compressed,
-    console,
-    doctor,
-    gate_verbs,
-    plan_verb,
-    proving,
-    table_verb,
-)
+from pipeline import bench, compare, compressed, console, doctor, gate_verbs, plan_verb, proving
 from pipeline.collapsed import Wish, collapse_file, show_collapse
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
@@ -29,6 +19,7 @@ from pipeline.mapping import MAX_KERNEL
 from pipeline.recipe import DEFAULT, load_recipe
 from pipeline.report import read_document, show_report, write_report
 from pipeline.schemas import schema_of
+from pipeline.table_verb import app as table_app
 from profiles import agent
 from profiles.target import find_target
 
@@ -42,7 +33,7 @@ app = typer.Typer(
 
 app.add_typer(gate_verbs.app)
 app.add_typer(plan_verb.app)
-app.add_typer(table_verb.app)
+app.add_typer(table_app)
 
 TargetName = Annotated[str, typer.Option("--target", help="See `shoal targets`.")]
 
