@@ -106,7 +106,7 @@ def compress_verb(
             lambda reporter: iterative.compress(
                 job, reporter, out=out or job.workspace, resume=resume
             ),
-            show=iterative.show_iterative,
+            show=import_module("pipeline.iterative_document").show_iterative,
             as_json=as_json,
             quiet=quiet,
             code=lambda document: compressed.EXIT_CODES[document.verdict],

@@ -13,18 +13,16 @@ from pathlib import Path
 
 from pipeline import candidate, selection
 from pipeline.choosing import floor_of
-from pipeline.dense import calibrated, dense_network
+from pipeline.dense import calibrated
 from pipeline.documents import CompressDocument
-from pipeline.feedback import Bench
 from pipeline.finetune import accuracy
-from pipeline.mapping import load_model, map_model
 from pipeline.opening import goals_and_targets, opened
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.report import write_report
 from pipeline.result import Candidate, Result
+from pipeline.starting import start
 from pipeline.summary import summarise
-from pipeline.tracing import trace
 
 
 def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> CompressDocument:
@@ -32,10 +30,8 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
     goals, targets = goals_and_targets(recipe)
     with opened(recipe, reporter, out=out, resume=resume) as (job, step):
         with step("dense network"):
-            model, folder = dense_network(job)
-            dense = trace(model, job.example)
-            network = load_model(folder / "dense.onnx")
-            map_ = map_model(network, max_kernel=recipe.plan.max_kernel)
+            begun = start(job)
+            dense, folder, map_, bench = begun.dense, begun.folder, begun.map_, begun.bench
             options = selection.offered(map_, recipe, dense, reporter)
 
         with step("scores"):
@@ -43,13 +39,6 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             scores = selection.score_all(job, dense, statistics)
             losses = selection.losses(job, dense, map_, options, statistics, scores, folder)
 
-        bench = Bench(
-            network,
-            map_,
-            job.workspace.scratch("bench"),
-            seed=recipe.seed,
-            rounds=recipe.plan.rounds,
-        )
         with step("latency table"):
             tables = [selection.latency_table(job, bench, t.target, options, folder) for t in goals]
 

@@ -7,22 +7,18 @@ Nothing is planned, so nothing promises a budget beforehand; it is judged at the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from pydantic import TypeAdapter
-from rich.console import Group
-from rich.table import Table
 
 from pipeline import candidate
 from pipeline.candidate import Student
 from pipeline.choosing import Judgement, judge
-from pipeline.dense import dense_network
-from pipeline.documents import Verdict
 from pipeline.export import export
-from pipeline.feedback import Bench, Goal, Measured
+from pipeline.feedback import Goal, Measured
 from pipeline.finetune import accuracy
+from pipeline.iterative_document import IterativeDocument, NetworkRecord
+from pipeline.iterative_page import write_page
 from pipeline.job import Job
 from pipeline.mapping import Map, load_model, map_model
 from pipeline.opening import goals_and_targets, opened
@@ -30,46 +26,10 @@ from pipeline.procedures import Curve, Iterated, iterate
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.removal import bake_masks
+from pipeline.starting import start
 from pipeline.surgery import detached_copy, prune_unused
-from pipeline.tracing import trace
 from pipeline.verify import Parity
 from pipeline.workspace import write_whole
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkRecord:
-    """The dense network or what the loop made of it."""
-
-    accuracy: float
-    validation_accuracy: float
-    macs: int
-    depth: int
-    activations: int
-    artifact: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IterativeDocument:
-    """What a job of the published loop prints; `measured` has both networks on every target."""
-
-    schema: Literal["shoal.iterative/1"] = "shoal.iterative/1"
-    name: str
-    model: str
-    dataset: str
-    seed: int
-    seconds: dict[str, float]
-    dense: NetworkRecord
-    shallow: NetworkRecord
-    removed_sites: tuple[str, ...]
-    merges: int
-    curve: Curve
-    certificate_rms_relative: float
-    parity: tuple[Parity, ...]
-    measured: tuple[Measured, ...]
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    recipe: dict[str, Any]
-    report: str
 
 
 def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> IterativeDocument:
@@ -77,24 +37,15 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
     goals, targets = goals_and_targets(recipe)
     with opened(recipe, reporter, out=out, resume=resume) as (job, step):
         with step("dense network"):
-            model, folder = dense_network(job)
-            dense = trace(model, job.example)
-            network = load_model(folder / "dense.onnx")
-            map_ = map_model(network)
+            begun = start(job)
+            folder, map_, bench = begun.folder, begun.map_, begun.bench
         with step("iterate"):
-            found = iterate(job, dense, folder)
+            found = iterate(job, begun.dense, folder)
         with step("collapse"):
             shallow = _exported(job, found, folder)
             collapsed = candidate.merged(job, shallow, "cheaper")
         with step("verify"):
             parity = [candidate.verified(job, collapsed.path, shallow, t) for t in targets]
-        bench = Bench(
-            network,
-            map_,
-            job.workspace.scratch("bench"),
-            seed=recipe.seed,
-            rounds=recipe.plan.rounds,
-        )
         with step("measure"):
             measured = [candidate.measured(job, bench, collapsed.path, t, goals) for t in targets]
         judgement = _judge(found, goals, parity, measured, shallow.validation)
@@ -122,10 +73,11 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             verdict=judgement.verdict,
             reasons=judgement.reasons,
             recipe=recipe.model_dump(mode="json"),
-            report=str((job.workspace.root / "iterative.json").resolve()),
+            report=str((job.workspace.root / "report.html").resolve()),
         )
         text = TypeAdapter(IterativeDocument).dump_json(document, indent=2).decode()
         write_whole(job.workspace.root / "iterative.json", text + "\n")
+        write_page(document, job.workspace.root)
         return document
 
 
@@ -176,28 +128,3 @@ def _judge(
     return Judgement(
         "FAIL", ("no round passed, so the network is the dense one", *judgement.reasons)
     )
-
-
-def show_iterative(document: IterativeDocument) -> Group:
-    curve = Table(title=f"{document.curve.criterion}, iterated: {document.name}")
-    for name in ("round", "removed", "left", "epochs", "validation", "test", "dense as long", ""):
-        curve.add_column(name, justify="left" if name == "removed" else "right")
-    for p in document.curve.points:
-        beside = "" if p.control_test is None else f"{p.control_test:.4f}"
-        removed = ", ".join(p.removed) or "none"
-        curve.add_row(
-            *(f"{p.round}", removed, f"{p.activations}", f"{p.epochs}", f"{p.validation:.4f}"),
-            *(f"{p.test:.4f}", beside, "passed" if p.passed else "too low"),
-        )
-    shallow, dense = document.shallow, document.dense
-    lines = [
-        f"dense {dense.accuracy:.4f}, shallow {shallow.accuracy:.4f} on the test images; "
-        f"{len(document.removed_sites)} activations removed, {document.merges} merges, "
-        f"{dense.macs:,} -> {shallow.macs:,} MACs, depth {dense.depth} -> {shallow.depth}"
-    ]
-    lines += [
-        f"{m.target}: {m.latency_ms.value:.4g} ms, dense {m.dense_ms.value:.4g} ms, ratio "
-        f"{m.ratio.value:.3f} [{m.ratio.lo:.3f}, {m.ratio.hi:.3f}]"
-        for m in document.measured
-    ]
-    return Group(curve, *lines, document.verdict, *document.reasons, document.report)

@@ -26,11 +26,11 @@ PAST = {"keep": "kept", "merge": "merged", "refit": "refitted", "drop": "dropped
 
 def write_report(document: CompressDocument, folder: Path) -> ReportDocument:
     """`report.json`, `report.md` and `report.html` in the folder, each replaced in one step."""
-    environment = _environment()
+    templates = environment()
     view = _view(document)
     text = TypeAdapter(CompressDocument).dump_json(document, indent=2).decode() + "\n"
-    html = environment.get_template("report.html").render(view).lstrip()
-    markdown = environment.get_template("report.md").render(view)
+    html = templates.get_template("report.html").render(view).lstrip()
+    markdown = templates.get_template("report.md").render(view)
     return ReportDocument(
         json=str(write_whole(folder / "report.json", text)),
         markdown=str(write_whole(folder / "report.md", markdown)),
@@ -62,15 +62,16 @@ def show_report(document: ReportDocument) -> Text:
     return Text("\n".join((document.html, document.markdown, document.json)))
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates with the figures' filters; an unknown name in one is an error."""
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(["html", "svg"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "milliseconds": figures.milliseconds,
         "signed": figures.signed_milliseconds,
         "interval": figures.interval,
@@ -84,7 +85,7 @@ def _environment() -> Environment:
         "past": PAST.__getitem__,
         "cell": _cell,
     }
-    return environment
+    return made
 
 
 def _view(document: CompressDocument) -> dict[str, Any]:

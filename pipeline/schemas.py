@@ -21,7 +21,7 @@ DOCUMENTS = {
     "compress": "pipeline.documents:CompressDocument",
     "doctor": "pipeline.doctor:DoctorDocument",
     "gate": "pipeline.gate:GateDocument",
-    "iterative": "pipeline.iterative:IterativeDocument",
+    "iterative": "pipeline.iterative_document:IterativeDocument",
     "map": "pipeline.mapped:MapDocument",
     "plan": "pipeline.plan_document:PlanDocument",
     "promote": "pipeline.promote:PromoteDocument",

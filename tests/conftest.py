@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tiny_job import RECIPE, Job, shoal
 
 MakeNetwork = Callable[..., Path]
 
@@ -67,3 +68,11 @@ def make_network(tmp_path: Path) -> MakeNetwork:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """The tiny job, run once; whoever changes its workspace copies it first."""
+    folder = tmp_path_factory.mktemp("job")
+    (folder / "tiny.toml").write_text(RECIPE)
+    return Job(folder, shoal("compress", "tiny.toml", "--out", "work", "--json", cwd=folder))

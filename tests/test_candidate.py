@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from pipeline.activations import collect
+from pipeline.candidate import Student, inherit
 from pipeline.collapse import certify, collapse
 from pipeline.export import export
 from pipeline.linearise import group_weights, linearise
 from pipeline.mapping import load_model, map_model
 from pipeline.models import build_model
+from pipeline.surgery import add_parameter
 from pipeline.tracing import trace
 from pipeline.verify import run
 from profiles.target import find_target
@@ -75,3 +77,22 @@ def test_every_exact_merge_of_a_network_at_once_is_the_edited_torch_model(
     absorbed = sum(o.absorbs_shortcut for o in chosen)
     adds = sum(segment.shortcut is not None for segment in map_.segments)
     assert kinds.count("Add") == adds - absorbed
+
+
+def test_a_warm_start_takes_what_both_networks_have_and_leaves_the_rest(tmp_path):
+    """The neighbour has been trained, and lacks one refit; the other's shape of `1` differs."""
+    image = torch.randn(2, 3)
+    neighbour = trace(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5)), image)
+    model = trace(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 6)), image)
+    add_parameter(model, "refit.span.weight", torch.full((2,), 3.0))
+    last = model.state_dict()["1.weight"].clone()
+    for parameter in neighbour.parameters():
+        nn.init.constant_(parameter, 7.0)
+
+    inherit(model, Student(neighbour, 0.0, 0.0, tmp_path))
+
+    found = model.state_dict()
+    assert (found["0.weight"] == 7.0).all()
+    assert (found["0.bias"] == 7.0).all()
+    assert torch.equal(found["1.weight"], last)
+    assert (found["refit.span.weight"] == 3.0).all()

@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
-from tiny_job import RECIPE, TIMEOUT_S, VERDICT_CODES, artifact_of, shoal
+from tiny_job import RECIPE, VERDICT_CODES, artifact_of, kill_when, resumed
 
+from runtimes.errors import InputError
 from runtimes.onnx_file import sha256
-
-
-@dataclass(frozen=True)
-class Job:
-    folder: Path
-    done: subprocess.CompletedProcess[str]
-
-    @property
-    def workspace(self) -> Path:
-        return self.folder / "work"
-
-    @property
-    def document(self) -> dict[str, Any]:
-        return json.loads(self.done.stdout)
-
-
-@pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    folder = tmp_path_factory.mktemp("job")
-    (folder / "tiny.toml").write_text(RECIPE)
-    return Job(folder, shoal("compress", "tiny.toml", "--out", "work", "--json", cwd=folder))
 
 
 def test_the_exit_code_is_the_verdict(job):
@@ -115,75 +87,47 @@ def test_resuming_a_finished_job_does_nothing_again(job):
     stages = job.workspace / "stages"
     before = {p: p.stat().st_mtime_ns for p in stages.rglob("*")}
 
-    again = shoal("compress", "tiny.toml", "--out", "work", "--resume", "--json", cwd=job.folder)
+    document = resumed(job.folder)
 
     assert {p: p.stat().st_mtime_ns for p in stages.rglob("*")} == before
     same = ("dense", "candidates", "chosen", "verdict", "exact_only", "sites")
-    document = json.loads(again.stdout)
     assert {key: document[key] for key in same} == {key: job.document[key] for key in same}
 
 
-def test_the_same_plan_trained_again_gives_the_same_artifact(job, tmp_path):
-    """Killed before fine-tuning and resumed elsewhere: byte for byte the undisturbed result."""
+def test_a_job_killed_while_it_fine_tunes_resumes_to_the_same_artifact(job, tmp_path):
+    """Killed and resumed elsewhere: byte for byte the undisturbed result."""
     (tmp_path / "tiny.toml").write_text(RECIPE)
     shutil.copytree(job.workspace, tmp_path / "work")
+    stages = tmp_path / "work" / "stages"
     for name in ("student", "collapsed", "parity", "measured"):
-        for stage in (tmp_path / "work" / "stages").glob(f"{name}-*"):
+        for stage in stages.glob(f"{name}-*"):
             shutil.rmtree(stage)
+    kill_when(tmp_path, "student", "--resume")
+    assert not list(stages.glob("student-*"))
 
-    done = shoal("compress", "tiny.toml", "--out", "work", "--resume", "--json", cwd=tmp_path)
+    document = resumed(tmp_path)
 
-    document = json.loads(done.stdout)
     assert artifact_of(document).is_relative_to(tmp_path.resolve())
     assert sha256(artifact_of(document)) == sha256(artifact_of(job.document))
     assert document["candidates"][0]["accuracy"] == job.document["candidates"][0]["accuracy"]
+    assert document["candidates"][0]["certificate"]["passed"]
 
 
-def kill_when(folder: Path, name: str, *arguments: str) -> None:
-    """Start the job and `kill -9` it as soon as the stage has begun; nothing else survives."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "compress", "tiny.toml", "--out", "work", *arguments],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + TIMEOUT_S
-    unfinished = folder / "work" / ".unfinished"
-    while not list(unfinished.glob(f"{name}-*")):
-        assert process.poll() is None, f"the job ended before its stage {name}"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def test_a_job_killed_twice_resumes_to_the_same_dense_network(job, tmp_path):
+def test_a_job_killed_twice_has_the_same_dense_network(job, tmp_path):
     (tmp_path / "tiny.toml").write_text(RECIPE)
     stages = tmp_path / "work" / "stages"
     kill_when(tmp_path, "dense")
     assert list(stages.iterdir()) == []
-    kill_when(tmp_path, "table", "--resume")
-    assert list(stages.glob("dense-*"))
-    assert not list(stages.glob("table-*"))
 
-    done = shoal("compress", "tiny.toml", "--out", "work", "--resume", "--json", cwd=tmp_path)
+    kill_when(tmp_path, "effects", "--resume")
 
-    document = json.loads(done.stdout)
-    assert document["dense"]["accuracy"] == job.document["dense"]["accuracy"]
-    assert (
-        document["dense"]["artifacts"][0]["sha256"]
-        == (job.document["dense"]["artifacts"][0]["sha256"])
-    )
-    assert document["candidates"][0]["certificate"]["passed"]
+    (dense,) = stages.glob("dense-*/dense.onnx")
+    assert sha256(dense) == job.document["dense"]["artifacts"][0]["sha256"]
+    assert not list(stages.glob("effects-*"))
 
 
 def test_a_budget_below_the_fastest_plan_says_what_was_measured(job, tmp_path):
-    (tmp_path / "tiny.toml").write_text(RECIPE.replace('"0.9x"', '"0.01x"'))
     shutil.copytree(job.workspace, tmp_path / "work")
 
-    done = shoal("compress", "tiny.toml", "--out", "work", "--resume", cwd=tmp_path)
-
-    assert done.returncode == 2
-    assert "the fastest measured" in done.stderr
-    assert "0.01x" in done.stderr
+    with pytest.raises(InputError, match=r"the fastest measured .* over its budget of 0\.01x"):
+        resumed(tmp_path, RECIPE.replace('"0.9x"', '"0.01x"'))

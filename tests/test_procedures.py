@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import TypeAdapter
+from report_cases import Page
 from torch import fx
 
 from pipeline import iterative, procedures
 from pipeline.datasets import Split, load_dataset
 from pipeline.dense import dense_network
 from pipeline.finetune import accuracy
+from pipeline.iterative_document import IterativeDocument, show_iterative
 from pipeline.job import Job
 from pipeline.procedures import Iterated, iterate
 from pipeline.progress import Reporter
@@ -169,8 +172,14 @@ def test_the_job_ends_in_a_verified_and_measured_artifact(loop, criterion):
     assert document.shallow.activations == 17 - len(document.removed_sites)
     assert [parity.passed for parity in document.parity] == [True]
     assert [measured.target for measured in document.measured] == ["x86-cpu"]
-    assert Path(document.report).read_text().startswith("{")
-    assert iterative.show_iterative(document)
+    stored = TypeAdapter(IterativeDocument).validate_json(
+        (loop.folder / "job" / "iterative.json").read_bytes()
+    )
+    assert stored == document
+    text = Page(Path(document.report).read_text())
+    assert (text.fetched, text.mismatched, text.open) == ([], [], [])
+    assert f"{len(document.removed_sites)} of 17 activations were removed in 1 round" in text.words
+    assert show_iterative(document)
 
 
 @pytest.mark.parametrize(

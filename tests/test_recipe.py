@@ -21,6 +21,13 @@ name = "x86-cpu"
 budget = "5ms"
 """
 
+ACCURACY = """
+[plan]
+objective = "accuracy"
+frontier = 3
+accuracy_fall = 0.02
+"""
+
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "mine.toml"
@@ -29,7 +36,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_built_in_recipes_are_there():
-    assert built_in() == ["digits", "fashion-mnist"]
+    assert built_in() == ["digits", "digits-accuracy", "digits-frontier", "fashion-mnist"]
 
 
 @pytest.mark.parametrize("name", built_in())
@@ -45,7 +52,7 @@ def test_default_recipe_is_the_main_job():
 
     assert (recipe.model.spec, recipe.model.options) == ("resnet18", {"width": 16})
     assert recipe.data.dataset == "fashion-mnist"
-    assert [(t.name, t.budget.ratio) for t in recipe.targets] == [("x86-cpu", 0.6)]
+    assert [(t.name, t.budget and t.budget.ratio) for t in recipe.targets] == [("x86-cpu", 0.6)]
 
 
 def test_what_is_left_out_has_its_default(tmp_path):
@@ -54,6 +61,13 @@ def test_what_is_left_out_has_its_default(tmp_path):
     assert recipe.plan.kernels == (3, 1)
     assert recipe.verify == ("x86-openvino",)
     assert recipe.workspace == Path("shoal-runs/mine")
+
+
+def test_the_fastest_within_a_fall_of_accuracy_needs_no_budget(tmp_path):
+    recipe = load_recipe(write(tmp_path, LEAST.replace('budget = "5ms"', "") + ACCURACY))
+
+    assert recipe.targets[0].budget is None
+    assert recipe.model_dump(mode="json")["targets"] == [{"name": "x86-cpu", "budget": None}]
 
 
 def test_recipe_knows_the_folder_that_it_is_in(tmp_path):
@@ -82,7 +96,18 @@ def test_recipe_becomes_json_with_the_budget_as_it_was_written(tmp_path):
         (LEAST + "bugdet = '6ms'", "'targets.0.bugdet'; did you mean 'budget'"),
         (LEAST.replace("5ms", "5 parsecs"), "targets.0.budget = '5 parsecs': .* is not a time"),
         (LEAST.replace('"5ms"', "5"), "targets.0.budget = 5: budget '5' is not a time"),
-        (LEAST.replace('budget = "5ms"', ""), "key 'targets.0.budget' is missing"),
+        (LEAST.replace('budget = "5ms"', ""), 'x86-cpu has no budget: write budget = "0.6x"'),
+        (LEAST + "[plan]\nfrontier = 1", "plan.frontier = 1: .* greater than or equal to 2"),
+        (LEAST + "[plan]\nobjective = 'speed'", "plan.objective = 'speed': .*'budget' or 'acc"),
+        (LEAST + "[plan]\nobjective = 'accuracy'", "plan.objective = .* write `frontier = 4`"),
+        (
+            LEAST + "[plan]\nobjective = 'accuracy'\nfrontier = 3",
+            "plan.objective = .* write `accuracy_fall = 0.01`",
+        ),
+        (
+            LEAST + "[[targets]]\nname = 'x86-openvino'\n" + ACCURACY,
+            "x86-openvino has no budget: give every target one, or none",
+        ),
         (LEAST.replace('spec = "vgg8"', ""), "key 'model.spec' is missing"),
         (LEAST[: LEAST.index("[[")], "key 'targets' is missing"),
         (LEAST.replace("mine", "a/b"), "name = 'a/b': write a name that can be a folder's"),
@@ -106,12 +131,12 @@ def test_bad_recipe_is_one_line_that_names_the_key(tmp_path, text, says):
 
 
 def test_every_mistake_is_named_at_once(tmp_path):
-    with pytest.raises(InputError, match=r"budget' is missing; unknown key 'sede'"):
-        load_recipe(write(tmp_path, "sede = 1" + LEAST.replace('budget = "5ms"', "")))
+    with pytest.raises(InputError, match=r"'model.spec' is missing; unknown key 'sede'"):
+        load_recipe(write(tmp_path, "sede = 1" + LEAST.replace('spec = "vgg8"', "")))
 
 
 def test_recipe_that_is_nowhere_names_the_built_in_ones():
-    with pytest.raises(InputError, match=r"digits, fashion-mnist \(did you mean digits"):
+    with pytest.raises(InputError, match=r"digits-frontier, fashion-mnist \(did you mean digits"):
         load_recipe("digitz")
 
 
@@ -144,4 +169,5 @@ def test_every_key_is_documented(table):
 def test_schema_of_the_recipe_can_be_published():
     schema = Recipe.model_json_schema()
 
-    assert schema["$defs"]["TargetTable"]["properties"]["budget"]["type"] == "string"
+    budget = schema["$defs"]["TargetTable"]["properties"]["budget"]
+    assert [kind["type"] for kind in budget["anyOf"]] == ["string", "null"]
