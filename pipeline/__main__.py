@@ -24,6 +24,7 @@ from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.mapped import map_file, show_map
 from pipeline.mapping import MAX_KERNEL
 from pipeline.recipe import DEFAULT, load_recipe
+from pipeline.table_verb import app as table_app
 from profiles import agent
 from profiles.target import find_target
 
@@ -39,6 +40,7 @@ app.add_typer(gate_verbs.app)
 app.add_typer(plan_verb.app)
 app.add_typer(device_verbs.app)
 app.add_typer(export_verb.app)
+app.add_typer(table_app)
 
 TargetName = Annotated[str, typer.Option("--target", help="See `shoal targets`.")]
 

@@ -21,15 +21,18 @@ from pipeline.infeasible import blame
 from pipeline.mapping import Map, Option
 from pipeline.pace import laps
 from pipeline.planning import LatencyTable, Limit, Plan, fastest, solve
+from pipeline.ties import quickest
 from pipeline.yardstick import DIFFERS, conditions, sizes, write_yardstick
 from profiles.budget import Budget
 from profiles.comparison import ratio
+from profiles.measurement import Measurement
 from profiles.rounds import measure
 from profiles.statistics import Estimate
 from profiles.target import Target
 from runtimes.errors import InputError
 
 DENSE_LAPS = 2  # block pairs of dense alone and round
+LESS = 1e-5  # of the loss: what differs by no more is the same
 WARM_UP_S = 0.3  # per round of a whole plan: caches and clocks, beside a fresh process
 
 
@@ -154,15 +157,7 @@ class Bench:
 
     def keep(self, target: Target) -> Kept:
         """The dense network as it is, which is itself exactly, beside the yardstick."""
-        dense, yardstick = measure(
-            target,
-            [self.dense_path, self.yardstick],
-            rounds=self.rounds,
-            seed=self.seed,
-            shapes=self._shapes(target),
-            laps=DENSE_LAPS,
-            warm_up_s=WARM_UP_S,
-        )
+        dense, yardstick = self._pairs(target, self.yardstick, DENSE_LAPS)
         latency, itself = dense.estimate_ms(), Estimate(1.0, 1.0, 1.0, 1.0)
         self.dense_ms[target.name] = latency.value
         samples = len(dense.samples_ns())
@@ -175,15 +170,7 @@ class Bench:
 
     def compare(self, path: Path, target: Target) -> Measured:
         """One network beside the dense one, in as many pairs as its slowness allows."""
-        dense, network = measure(
-            target,
-            [self.dense_path, path],
-            rounds=self.rounds,
-            seed=self.seed,
-            shapes=self._shapes(target),
-            laps=laps(self.dense_ms.get(target.name)),
-            warm_up_s=WARM_UP_S,
-        )
+        dense, network = self._pairs(target, path, laps(self.dense_ms.get(target.name)))
         self.dense_ms[target.name] = dense.median_ms
         return Measured(
             target.name,
@@ -192,6 +179,18 @@ class Bench:
             ratio(network, dense),
             self.rounds,
             len(network.samples_ns()),
+        )
+
+    def _pairs(self, target: Target, path: Path, count: int) -> list[Measurement]:
+        paths = [self.dense_path, path]
+        return measure(
+            target,
+            paths,
+            rounds=self.rounds,
+            seed=self.seed,
+            shapes=self._shapes(target),
+            laps=count,
+            warm_up_s=WARM_UP_S,
         )
 
     def beside(
@@ -279,13 +278,12 @@ def search(
 ) -> Search:
     """Plan until the measured network meets every budget; keep the one of least predicted loss.
 
-    Where no plan is predicted to meet, and as a last resort after `max_rounds`, the fastest is
-    tried: what it measures corrects the table like any other.
+    Where none is predicted to meet, and after `max_rounds`, the fastest is tried, like any other.
     """
     as_measured = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
     attempts: list[Attempt] = []
     best: int | None = None
-    quickest: int | None = None
+    last: int | None = None
 
     def limits() -> list[Limit]:
         plans = [frozenset(one.plan.options) for one in attempts]
@@ -295,21 +293,19 @@ def search(
         ]
 
     for round_ in range(max_rounds + 1):
+        now, tried = limits(), [frozenset(a.plan.options) for a in attempts]
         plan = None
         if round_ < max_rounds:
-            plan = solve(
-                options,
-                losses,
-                limits(),
-                excluded=[frozenset(a.plan.options) for a in attempts],
-                below_loss=attempts[best].plan.predicted_loss if best is not None else None,
-                rules=rules,
-            )
+            below = attempts[best].plan.predicted_loss if best is not None else None
+            plan = solve(options, losses, now, excluded=tried, below_loss=below, rules=rules)
+            if plan and below is not None and plan.predicted_loss > below - LESS * abs(below):
+                plan = None  # the solver's tolerance takes an equal loss for a smaller one
+        if plan is not None:
+            plan = quickest(options, losses, now, plan.predicted_loss, excluded=tried, rules=rules)
         if plan is None and best is None:
-            plan = fastest(options, losses, limits(), rules=rules)
-            tried = [set(a.plan.options) for a in attempts] + [set(plan.options)]
-            quickest = tried.index(set(plan.options))
-            if quickest < len(attempts):
+            plan = fastest(options, losses, now, rules=rules)
+            last = [*tried, frozenset(plan.options)].index(frozenset(plan.options))
+            if last < len(attempts):
                 break
         if plan is None:
             break
@@ -319,7 +315,7 @@ def search(
         better = best is None or plan.predicted_loss < attempts[best].plan.predicted_loss
         if all(made.meets) and better:
             best = len(attempts) - 1
-    return Search(tuple(attempts), best, quickest if best is None else None)
+    return Search(tuple(attempts), best, last if best is None else None)
 
 
 def limit_of(table: LatencyTable, goal: Goal) -> Limit:

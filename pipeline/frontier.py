@@ -21,8 +21,8 @@ from pipeline.caps import FREE, Rules
 from pipeline.feedback import Attempt, Device, Goal
 from pipeline.mapping import Option
 from pipeline.planning import Limit, Plan, fastest, solve
+from pipeline.ties import quickest
 
-LOSS = "loss"
 CLOSE = 1e-3  # of the way: what lies nearer to a plan is not told from it
 
 
@@ -45,8 +45,9 @@ def spread(
     """
     dense = keeps_everything({limit.target: limit.dense_ms for limit in limits})
     limits = [replace(limit, budget_ms=limit.dense_ms) for limit in limits]
-    quickest = fastest(options, losses, limits, rules=rules)
-    gains = {x.target: quickest.predicted_ms[x.target] - x.dense_ms for x in limits}
+    last = fastest(options, losses, limits, rules=rules)
+    free = [replace(limit, budget_ms=inf) for limit in limits]
+    gains = {x.target: last.predicted_ms[x.target] - x.dense_ms for x in limits}
     if min(gains.values()) >= 0:
         return (dense,)
 
@@ -60,7 +61,7 @@ def spread(
             for x, g in ((x, gains[x.target]) for x in limits)
         ]
         plan = solve(options, losses, within, rules=rules)
-        return _quickest(options, losses, limits, plan.predicted_loss, rules) if plan else quickest
+        return quickest(options, losses, free, plan.predicted_loss, rules=rules) if plan else last
 
     plans = {_key(dense): dense}
     for step in range(count - 1, 0, -1):  # the fastest first: it is there whatever else is
@@ -68,33 +69,6 @@ def spread(
         plans.setdefault(_key(plan), plan)
     _fill(plans, least, share, count)
     return tuple(sorted(plans.values(), key=lambda plan: (share(plan), plan.predicted_loss)))
-
-
-def _quickest(
-    options: Sequence[Option],
-    losses: Mapping[str, float],
-    limits: Sequence[Limit],
-    loss: float,
-    rules: Rules,
-) -> Plan:
-    """The fastest plan that loses no more than `loss`: a limit like any other."""
-    scale = max(abs(value) for value in losses.values()) or 1.0
-    shares = {id_: value / scale for id_, value in losses.items()}
-    times = {
-        o.id: sum(limit.differences_ms[o.id] / limit.dense_ms for limit in limits) for o in options
-    }
-    free = [replace(limit, budget_ms=inf) for limit in limits]
-    plan = solve(options, times, [*free, Limit(LOSS, 0.0, shares, loss / scale)], rules=rules)
-    assert plan is not None, "the plan that loses this much is one"
-    return Plan(
-        plan.options,
-        {limit.target: plan.predicted_ms[limit.target] for limit in limits},
-        {limit.target: plan.differences_ms[limit.target] for limit in limits},
-        sum(losses[id_] for id_ in plan.options),
-        plan.status,
-        plan.gap,
-        plan.amounts,
-    )
 
 
 def _fill(

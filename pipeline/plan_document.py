@@ -105,10 +105,20 @@ class RoundRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TableSummary:
+    """Of one target's latency table; `shoal table` shows the whole."""
+
+    method: Literal["isolated", "in context"]
+    entries: int
+    from_cache: int
+    unstable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanDocument:
     """`fastest_ms`: what came nearest to the budgets, where nothing met them; null else.
 
-    `offered` options were measured one by one: none where dense already meets its budgets.
+    `offered` options are in the `tables`: none where dense already meets its budgets.
     `frontier`: where it was asked for, plans from dense to the fastest, all from the same table.
     """
 
@@ -123,6 +133,7 @@ class PlanDocument:
     rules: RulesRow
     dense_ms: dict[str, Latency]
     offered: int
+    tables: dict[str, TableSummary]
     plan: PlanRow
     predicted_ms: dict[str, float]
     measured_ms: dict[str, Latency]

@@ -11,6 +11,7 @@ from pipeline.caps import Rules
 from pipeline.demands import Demands
 from pipeline.documents import Difference
 from pipeline.feedback import Attempt, Goal, Measured
+from pipeline.latency_table import Tabulated
 from pipeline.mapping import Map
 from pipeline.measured_record import frontier_rows, latency
 from pipeline.plan_document import (
@@ -21,8 +22,8 @@ from pipeline.plan_document import (
     PlanRow,
     RoundRow,
     RulesRow,
+    TableSummary,
 )
-from pipeline.planning import LatencyTable
 from profiles.budget import UNLIMITED
 from profiles.environment import fingerprint
 
@@ -44,7 +45,7 @@ class Found:
     """`dense` and `tables` by goal; `predicted` relative to dense by attempt and target."""
 
     dense: tuple[Measured, ...]
-    tables: tuple[LatencyTable, ...]
+    tables: tuple[Tabulated, ...]
     attempts: tuple[Attempt, ...]
     predicted: tuple[Mapping[str, float], ...]
     chosen: Attempt
@@ -74,7 +75,16 @@ def document(
         targets=tuple(_goal(g, m) for g, m in zip(goals, found.dense, strict=True)),
         rules=_rules(rules, demands, found.chosen),
         dense_ms={m.target: latency(m) for m in found.dense},
-        offered=len(found.tables[0].differences) if found.tables else 0,
+        offered=len(found.tables[0].entries) if found.tables else 0,
+        tables={
+            made.target: TableSummary(
+                method=made.method,
+                entries=len(made.entries),
+                from_cache=len(made.entries) - len(made.fresh),
+                unstable=made.unstable,
+            )
+            for made in found.tables
+        },
         plan=_plan(found, map_, losses),
         predicted_ms=dict(found.chosen.plan.predicted_ms),
         measured_ms=measured,
@@ -136,7 +146,7 @@ def _plan(found: Found, map_: Map, losses: Mapping[str, float]) -> PlanRow:
                     measured_ms=table.differences[option.id].value,
                     interval_ms=(table.differences[option.id].lo, table.differences[option.id].hi),
                 )
-                for table in found.tables
+                for table in (made.table for made in found.tables)
             },
         )
         for option in chosen

@@ -9,7 +9,6 @@ short, by Ctrl-C or a device that disappears, goes on from there when it is aske
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -26,6 +25,7 @@ from pipeline.frontier import keeps_everything, measure_all, spread
 from pipeline.infeasible import blame
 from pipeline.latency_table import tabulate
 from pipeline.mapping import MAX_KERNEL, Option, load_model, map_model
+from pipeline.output import check_out, write_out
 from pipeline.plan_document import PlanDocument
 from pipeline.plan_file import goals_of, losses_of, options_of, predicted_ratios, read_plan
 from pipeline.plan_found import Asked, Found, document
@@ -37,6 +37,7 @@ from profiles.store import Store, registry_folder
 from runtimes.errors import InputError, NothingMeasured, RuntimeUnavailable
 from runtimes.onnx_file import sha256
 
+KEPT = "what was measured so far is kept: the same command goes on there"
 NO_BUDGET = "no budget was given, so nothing has to be removed"
 
 
@@ -69,7 +70,7 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     if filed and wish.demands.any():
         raise InputError("--from measures a given plan: caps, --pin and --remove need a new search")
     goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
-    _check_out(wish.out)
+    check_out(wish.out)
     network = load_model(path)
     max_kernel = wish.max_kernel or (filed.max_kernel if filed else None) or MAX_KERNEL
     map_ = map_model(network, max_kernel=max_kernel)
@@ -111,13 +112,17 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
                     reporter=reporter,
                 )
         except (NothingMeasured, RuntimeUnavailable) as e:
-            raise type(e)(f"{e}; what was measured is kept: the same command goes on there") from e
+            raise type(e)(f"{e}; {KEPT}") from e
+        except KeyboardInterrupt:
+            reporter.say(KEPT)
+            raise
         device.finished()
     loss = "scores" if wish.scores else "sites"
     asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
     made = document(asked, map_, losses, goals, found, rules, wish.demands)
     if wish.out:
-        write(made, wish.out)
+        text = TypeAdapter(PlanDocument).dump_json(made, indent=2).decode()
+        write_out(f"{text}\n", wish.out)
     return made
 
 
@@ -156,10 +161,10 @@ def find(
     if not options:
         reason = "nothing can be removed: no option replaces anything (`shoal map` says why)"
         return Found(dense, (), (), (), kept, (reason,), (kept,) if frontier else ())
-    made = [
+    made = tuple(
         tabulate(device.bench, goal.target, one, options, device.store, reporter)
         for goal, one in zip(goals, keeping, strict=True)
-    ]
+    )
     for one in made:
         reporter.say(f"latency table of {one.target}: {one.summary}")
     tables = tuple(one.table for one in made)
@@ -175,7 +180,7 @@ def find(
     if all(kept.meets) and unruled:
         free = all(goal.budget == UNLIMITED for goal in goals)
         reason = NO_BUDGET if free else "the network as it is meets every budget"
-        return Found(dense, tables, (), (), kept, (reason,), between([kept]))
+        return Found(dense, made, (), (), kept, (reason,), between([kept]))
     done = search(
         device,
         options,
@@ -193,11 +198,11 @@ def find(
     )
     if done.best is not None:
         chosen = done.attempts[done.best]
-        return Found(dense, tables, done.attempts, predicted, chosen, (), points)
+        return Found(dense, made, done.attempts, predicted, chosen, (), points)
     nearest = min(done.attempts, key=lambda attempt: _excess(attempt, goals))
     reasons = (out_of_reach(nearest, goals), blame(options, limits, rules))
     reasons = tuple(reason for reason in reasons if reason)
-    return Found(dense, tables, done.attempts, predicted, nearest, reasons, points)
+    return Found(dense, made, done.attempts, predicted, nearest, reasons, points)
 
 
 def _stated(
@@ -235,19 +240,3 @@ def _tell(attempt: Attempt, reporter: Reporter, *, verdicts: bool = True) -> Non
             f"  {len(attempt.plan.options)} replacements: {said}measured {m.latency_ms.value:.4g} "
             f"ms = {m.ratio.value:.3f}x on {m.target}{verdict}"
         )
-
-
-def _check_out(out: Path | None) -> None:
-    """Before minutes of measuring."""
-    if out is None:
-        return
-    if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise InputError(f"{out} cannot be written: give a file name in a folder that is writable")
-
-
-def write(made: PlanDocument, out: Path) -> None:
-    """The whole file or nothing of it."""
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".shoal-") as folder:
-        draft = Path(folder) / "plan.json"
-        draft.write_bytes(TypeAdapter(PlanDocument).dump_json(made, indent=2) + b"\n")
-        draft.replace(out)

@@ -31,6 +31,7 @@ DOCUMENTS = {
     "recipe": "pipeline.recipe:Recipe",
     "report": "pipeline.documents:ReportDocument",
     "score": "pipeline.scoring:ScoreDocument",
+    "table": "pipeline.table_document:TableDocument",
     "targets": "pipeline.doctor:TargetsDocument",
 }
 

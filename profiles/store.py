@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from runtimes.onnx_file import content_sha256, read_declared
 ENVIRONMENT = "SHOAL_REGISTRY"
 BUSY_S = 30.0
 MODEL = "model.onnx"
+KEPT = timedelta(days=1)  # the parts of an unfinished job
 MIGRATIONS = (
     """
     CREATE TABLE measurements (
@@ -177,13 +178,16 @@ class Store:
     def keep_part(self, job: str, part: str, record: str) -> None:
         """What an unfinished job has measured, for when it is asked for again."""
         with self._writing() as database:
+            database.execute("DELETE FROM unfinished WHERE made_at < ?", (_now(before=KEPT),))
             database.execute(
                 "INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?)", (job, part, _now(), record)
             )
 
     def part(self, job: str, part: str) -> str | None:
+        """None where it was never kept, or so long ago that the device may be another one."""
         row = self.connection.execute(
-            "SELECT record FROM unfinished WHERE job = ? AND part = ?", (job, part)
+            "SELECT record FROM unfinished WHERE job = ? AND part = ? AND made_at > ?",
+            (job, part, _now(before=KEPT)),
         ).fetchone()
         return None if row is None else row[0]
 
@@ -297,5 +301,5 @@ def copy_whole(source: Path, folder: Path) -> tuple[str, ...]:
     return weights
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+def _now(before: timedelta = timedelta(0)) -> str:
+    return (datetime.now(timezone.utc) - before).isoformat(timespec="microseconds")

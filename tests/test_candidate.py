@@ -65,7 +65,7 @@ def test_every_exact_merge_of_a_network_at_once_is_the_edited_torch_model(
 
     with torch.no_grad():
         expected = edited(images).numpy()
-    outputs = run(tmp_path / "collapsed.onnx", find_target("x86-cpu"), images.numpy())
+    outputs = run(tmp_path / "collapsed.onnx", find_target("x86-cpu"), images)
     assert len(chosen) >= merged
     assert len(found.merges) == len(chosen)
     assert np.abs(outputs - expected).max() <= 1e-4 * np.abs(expected).max()

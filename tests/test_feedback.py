@@ -174,3 +174,22 @@ def test_the_rounds_are_limited():
     loop(device, "0.65x", max_rounds=1)
 
     assert len(device.tried) <= 2  # one planned, and the fastest as a last resort
+
+
+def test_of_plans_that_lose_the_same_the_fastest_is_tried():
+    """Any two of equal losses would do; b and d save the most."""
+    savings = {"a": 1.0, "b": 3.0, "c": 1.5, "d": 2.0}
+    table = LatencyTable("x86-cpu", exactly(DENSE_MS), {i: exactly(-s) for i, s in savings.items()})
+    goals = [Goal(find_target("x86-cpu"), parse_budget("0.65x"))]
+
+    outcome = close_loop(
+        Device(savings),
+        OPTIONS,
+        dict.fromkeys(IDS, 1.0),
+        [table],
+        goals,
+        max_rounds=3,
+        on_attempt=lambda _: None,
+    )
+
+    assert [set(a.plan.options) for a in outcome.attempts] == [{"b", "d"}]

@@ -163,6 +163,48 @@ def test_version_one_is_migrated_with_its_rows(tmp_path):
     store.close()
 
 
+def test_version_three_is_migrated_to_hold_latencies(tmp_path):
+    old = sqlite3.connect(tmp_path / "registry.sqlite")
+    for migration in MIGRATIONS[:3]:
+        old.executescript(migration)
+    old.execute("INSERT INTO calibrations VALUES ('x86-cpu', 'then', '{}')")
+    old.execute("PRAGMA user_version = 3")
+    old.commit()
+    old.close()
+
+    store = Store(tmp_path)
+    store.keep_latencies("here", {"conv": "1"})
+
+    assert store.calibration("x86-cpu") == {}
+    assert store.latencies("here", ["conv"]) == {"conv": "1"}
+    store.close()
+
+
+def test_latencies_come_back_under_their_conditions_alone(store):
+    store.keep_latencies("here", {"conv": "old", "matrix": "1"})
+    store.keep_latencies("here", {"conv": "new"})
+
+    assert store.latencies("here", ["conv", "unknown"]) == {"conv": "new"}
+    assert store.latencies("there", ["conv"]) == {}
+
+
+def test_the_parts_of_a_job_are_there_until_it_is_finished(store):
+    store.keep_part("job", "dense", "1")
+    store.keep_part("another", "dense", "2")
+
+    store.forget_job("job")
+
+    assert store.part("job", "dense") is None
+    assert store.part("another", "dense") == "2"
+
+
+def test_parts_that_nobody_came_back_for_are_dropped(store):
+    store.keep_part("job", "dense", "1")
+    store.connection.execute("UPDATE unfinished SET made_at = '2000-01-01T00:00:00.000000+00:00'")
+
+    assert store.part("job", "dense") is None
+
+
 def test_a_newer_version_is_refused(tmp_path):
     Store(tmp_path).close()
     newer = sqlite3.connect(tmp_path / "registry.sqlite")

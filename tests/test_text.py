@@ -210,7 +210,7 @@ def test_a_network_of_text_is_measured_at_the_length_that_is_given(shallow, tmp_
     sizes = {"input_ids": (12,), "attention_mask": (12,)}
     bench = Bench(dense, map_, tmp_path, seed=0, rounds=1, sizes=sizes)
 
-    assert bench.keep(find_target("x86-cpu")).latency_ms.value > 0
+    assert bench.keep(find_target("x86-cpu")).measured.latency_ms.value > 0
 
 
 def test_images_for_a_model_of_text_and_text_for_one_of_images_are_refused():

@@ -14,7 +14,6 @@ OUT.json has already is not measured again; OUT.md is its table.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from plans_table import line, read, table_of, write
 from torchvision import models
 
 from pipeline.export import export
@@ -55,6 +55,7 @@ NETWORKS = (
 )
 TARGETS = ("x86-cpu", "x86-openvino")
 BUDGETS = (0.9, 0.75, 0.6)
+TABLE_LIMITS_S = {"resnet18": 120.0, "mobilenet_v2": 300.0}  # on one core
 RESULTS = Path(__file__).parent / "results" / "plans"
 
 
@@ -237,9 +238,7 @@ def run(arguments: argparse.Namespace, results: Path) -> None:
                     kept = bench.keep(target)
                     table = tabulate(bench, target, kept, map_.options, store, reporter)
                     known = Known(name, map_, bench, kept, table, clock.passed())
-                    print(f"{name} on {target_name}: {kept.measured.latency_ms.value:.4g} ms, "
-                          f"{table.summary}, {known.seconds[0]:.0f} s "
-                          f"({known.seconds[1]:.0f} s of CPU)", flush=True)  # fmt: skip
+                    print(said(known, target_name), flush=True)
                     for budget in budgets:
                         goal = Goal(target, parse_budget(f"{budget}x"))
                         rows.append(asdict(planned(known, goal, arguments.max_rounds)))
@@ -247,78 +246,19 @@ def run(arguments: argparse.Namespace, results: Path) -> None:
                         print(line(rows[-1]), flush=True)
 
 
+def said(known: Known, target: str) -> str:
+    """The table: what it is made of, what it took."""
+    wall_s, cpu_s = known.seconds
+    limit_s = TABLE_LIMITS_S.get(known.network)
+    return (
+        f"{known.network} on {target}: {known.kept.measured.latency_ms.value:.4g} ms, "
+        f"{known.table.summary}; {wall_s:.0f} s, {cpu_s:.0f} s of CPU"
+        f"{f' (limit {limit_s:.0f} s)' if limit_s else ''}"
+    )
+
+
 def keys(rows: Sequence[Mapping[str, Any]]) -> set[tuple[str, str, float]]:
     return {(row["network"], row["target"], row["budget"]) for row in rows}
-
-
-def read(results: Path) -> list[dict[str, Any]]:
-    path = results.with_suffix(".json")
-    return json.loads(path.read_text()) if path.exists() else []
-
-
-def write(rows: Sequence[Mapping[str, Any]], results: Path) -> None:
-    """Whole files or the earlier ones."""
-    results.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, text in ((".json", json.dumps(rows, indent=1) + "\n"), (".md", table_of(rows))):
-        draft = results.with_suffix(f"{suffix}.draft")
-        draft.write_text(text)
-        draft.replace(results.with_suffix(suffix))
-
-
-HEADER = (
-    "network", "target", "dense ms", "budget", "predicted", "measured", "interval", "error",
-    "rounds", "met", "removed", "MACs", "by FLOPs: predicted", "measured", "met", "removed", "s",
-)  # fmt: skip
-
-
-def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    plan, flops = row["plan"], row["flops"]
-    low, high = plan["interval"]
-    return (
-        row["network"],
-        row["target"],
-        f"{row['dense_ms']:.4g}",
-        f"{row['budget']:g}x",
-        f"{plan['predicted']:.3f}x",
-        f"{plan['measured']:.3f}x",
-        f"{low:.3f} to {high:.3f}",
-        f"{plan['predicted'] / plan['measured'] - 1:+.1%}",
-        f"{len(row['rounds'])}",
-        "yes" if row["feasible"] else "no",
-        f"{plan['removed_sites']} of {row['sites']}",
-        f"{plan['macs']:.2f}x",
-        f"{flops['predicted']:.3f}x",
-        f"{flops['measured']:.3f}x",
-        "yes" if flops["meets"] else "no",
-        f"{flops['removed_sites']}",
-        f"{row['seconds']:.0f}",
-    )
-
-
-def line(row: Mapping[str, Any]) -> str:
-    return "  " + ", ".join(f"{name} {cell}" for name, cell in zip(HEADER, cells(row), strict=True))
-
-
-def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown; devices, runtimes and dates once, above."""
-    said = sorted(
-        {(row["device"], row["target"], row["runtime"], row["date"][:10]) for row in rows}
-    )
-    lines = ["# Budgets met by measuring", ""]
-    lines += [
-        f"- {device}: {target} is {runtime}, {date}" for device, target, runtime, date in said
-    ]
-    lines += [
-        "",
-        "All times are relative to the dense network measured beside the plan; `interval` is that",
-        "of the measured ratio. `rounds` counts plans that were built and measured. `by FLOPs` is",
-        "the plan of the same solver with MACs in place of time, measured the same way.",
-        "",
-        f"| {' | '.join(HEADER)} |",
-        f"|{'---|' * len(HEADER)}",
-    ]
-    lines += [f"| {' | '.join(cells(row))} |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

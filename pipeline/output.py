@@ -1,0 +1,25 @@
+"""Where a verb writes what it found: refused before minutes of measuring, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from runtimes.errors import InputError
+
+
+def check_out(out: Path | None) -> None:
+    """A file name in a folder that can be written, or none."""
+    if out is None:
+        return
+    if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise InputError(f"{out} cannot be written: give a file name in a folder that is writable")
+
+
+def write_out(text: str, out: Path) -> None:
+    """The whole file or nothing of it."""
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".shoal-") as folder:
+        draft = Path(folder) / "draft"
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(out)

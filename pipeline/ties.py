@@ -1,0 +1,47 @@
+"""Of the plans that are predicted to lose the same, the fastest.
+
+Losses tie often, counts of activations nearly always, and a solver takes any of the tied plans. The
+fastest of them costs nothing more and leaves the most room below the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from pipeline.caps import FREE, Rules
+from pipeline.mapping import Option
+from pipeline.planning import Limit, Plan, solve
+
+LOSS = "loss"
+
+
+def quickest(
+    options: Sequence[Option],
+    losses: Mapping[str, float],
+    limits: Sequence[Limit],
+    loss: float,
+    *,
+    excluded: Collection[frozenset[str]] = (),
+    rules: Rules = FREE,
+) -> Plan:
+    """Within the limits, the fastest plan that loses no more than `loss`: a limit like any other.
+
+    There is a plan of that loss within the limits and not excluded.
+    """
+    scale = max((abs(value) for value in losses.values()), default=0.0) or 1.0
+    shares = {id_: value / scale for id_, value in losses.items()}
+    times = {
+        o.id: sum(limit.differences_ms[o.id] / limit.dense_ms for limit in limits) for o in options
+    }
+    lost = Limit(LOSS, 0.0, shares, loss / scale)
+    plan = solve(options, times, [*limits, lost], excluded=excluded, rules=rules)
+    assert plan is not None, "the plan that loses this much is one"
+    return Plan(
+        plan.options,
+        {limit.target: plan.predicted_ms[limit.target] for limit in limits},
+        {limit.target: plan.differences_ms[limit.target] for limit in limits},
+        sum(losses[id_] for id_ in plan.options),
+        plan.status,
+        plan.gap,
+        plan.amounts,
+    )

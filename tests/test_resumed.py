@@ -1,0 +1,74 @@
+"""A plan that was cut short goes on where it was, on a device of known times that goes away."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from known_times import CPU, OPENVINO, Device
+
+from pipeline import feedback
+from pipeline.planned import Wish, plan_file
+from pipeline.progress import Reporter
+from profiles.store import Store, registry_folder
+from runtimes.errors import NothingMeasured
+
+QUIET = Reporter(quiet=True)
+
+
+class Fragile(Device):
+    """Disappears before its measurement number `last`, counted from nought; None: never."""
+
+    last: int | None = None
+
+    def measure(self, target, paths, **others):
+        if len(self.calls) == self.last:
+            raise NothingMeasured("the worker died during 'block' (signal SIGKILL)")
+        return super().measure(target, paths, **others)
+
+
+@pytest.fixture
+def device(monkeypatch) -> Fragile:
+    made = Fragile()
+    monkeypatch.setattr(feedback, "measure", made.measure)
+    return made
+
+
+@pytest.fixture
+def network(make_network) -> Path:
+    return make_network(convolutions=4)
+
+
+def wish(model: Path) -> Wish:
+    return Wish(model, (CPU, OPENVINO), ("0.6x", "0.9x"), rounds=2, max_rounds=4)
+
+
+def test_wherever_the_device_disappears_nothing_is_measured_twice(device, network):
+    plan_file(wish(network), QUIET)
+    alone = len(device.calls)
+    assert alone > 5
+    with closing(Store(registry_folder())) as store:
+        store.connection.execute("DELETE FROM latencies")
+    device.calls.clear()
+
+    for last in range(alone):
+        device.last = last
+        with pytest.raises(NothingMeasured, match="the same command goes on there"):
+            plan_file(wish(network), QUIET)
+        assert len(device.calls) == last
+    device.last = None
+    document = plan_file(wish(network), QUIET)
+
+    assert len(device.calls) == alone
+    assert document.feasible
+
+
+def test_a_plan_that_is_finished_is_measured_anew(device, network):
+    plan_file(wish(network), QUIET)
+    first = len(device.calls)
+    device.calls.clear()
+
+    plan_file(wish(network), QUIET)
+
+    assert len(device.calls) == first - 2  # the table of both targets is kept, nothing else
