@@ -12,7 +12,7 @@ from pipeline.feedback import Attempt, Goal, Measured
 from pipeline.mapping import Map
 from pipeline.plan_document import PlanDocument, PlannedFor, PlannedOption, PlanRow, RoundRow
 from pipeline.planning import LatencyTable
-from profiles.environment import fingerprint
+from profiles.remote import fingerprint_of_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def document(
         feasible=feasible,
         fastest_ms=fastest if asked.searched and not feasible else None,
         reasons=found.reasons,
-        fingerprint=dict(fingerprint().facts),
+        fingerprint=dict(fingerprint_of_all([goal.target for goal in goals]).facts),
     )
 
 

@@ -24,7 +24,7 @@ from pipeline.feedback import Measured
 from pipeline.mapping import load_model, map_model
 from pipeline.plan_record import plan_record
 from pipeline.result import Result
-from profiles.environment import fingerprint
+from profiles.remote import fingerprint_of_all
 from profiles.target import find_target
 from runtimes.onnx_file import sha256
 
@@ -32,7 +32,8 @@ PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "openvino", "numpy", 
 
 
 def summarise(result: Result) -> CompressDocument:
-    recipe, host = result.job.recipe, fingerprint()
+    recipe = result.job.recipe
+    host = fingerprint_of_all([goal.target for goal in result.goals])
     verdict, reasons = judge(result)
     return CompressDocument(
         name=recipe.name,
