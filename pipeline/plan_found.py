@@ -25,7 +25,7 @@ from pipeline.plan_document import (
     TableSummary,
 )
 from profiles.budget import UNLIMITED
-from profiles.environment import fingerprint
+from profiles.remote import fingerprint_of_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def document(
         targets=tuple(_goal(g, m) for g, m in zip(goals, found.dense, strict=True)),
         rules=_rules(rules, demands, found.chosen),
         dense_ms={m.target: latency(m) for m in found.dense},
-        offered=len(found.tables[0].entries) if found.tables else 0,
+        offered=len(found.tables[0].rows) if found.tables else 0,
         tables={
             made.target: TableSummary(
                 method=made.method,
@@ -93,7 +93,7 @@ def document(
         fastest_ms=fastest if asked.searched and not feasible else None,
         reasons=found.reasons,
         frontier=frontier_rows(found.frontier, map_, goals),
-        fingerprint=dict(fingerprint().facts),
+        fingerprint=dict(fingerprint_of_all([goal.target for goal in goals]).facts),
     )
 
 

@@ -29,7 +29,7 @@ from pipeline.measured_record import frontier_rows, latency
 from pipeline.plan_record import plan_record
 from pipeline.result import Candidate, Result
 from profiles.budget import UNLIMITED
-from profiles.environment import fingerprint
+from profiles.remote import fingerprint_of_all
 from profiles.target import find_target
 from runtimes.onnx_file import sha256
 
@@ -37,7 +37,8 @@ PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "openvino", "numpy", 
 
 
 def summarise(result: Result) -> CompressDocument:
-    recipe, host = result.job.recipe, fingerprint()
+    recipe = result.job.recipe
+    host = fingerprint_of_all([goal.target for goal in result.goals])
     judgements = [
         judge(result.goals, one.measured, one.parity, one.student.validation, result.floor)
         for one in result.candidates

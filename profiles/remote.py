@@ -14,7 +14,7 @@ import json
 import os
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -182,20 +182,39 @@ _open: dict[tuple[str, ...], Connection] = {}
 
 def connection(target: Target) -> Connection:
     """The session's own to that device; a lost one is replaced, unless it held the device."""
-    assert target.host is not None, "a target with transport ssh has a host"
-    python = target.python or "python3"
-    key = (target.host, python, os.environ.get(CONFIG, ""), str(os.getpid()))
+    key = _key(target)
     known = _open.get(key)
     if known is None or (known.lost is not None and not known.leased):
-        known = _open[key] = Connection(target.host, python)
+        known = _open[key] = Connection(key[0], key[1])
     return known
 
 
+def _key(target: Target) -> tuple[str, ...]:
+    assert target.host is not None, "a target with transport ssh has a host"
+    python = target.python or "python3"
+    return (target.host, python, os.environ.get(CONFIG, ""), str(os.getpid()))
+
+
 def fingerprint_of(target: Target) -> Fingerprint:
-    """Of the host that the target's numbers come from."""
+    """Of the host that the target's numbers come from, as it was when the session began."""
     if target.transport == "local":
         return fingerprint()
-    return Fingerprint(**connection(target).device["host"])
+    known = _open.get(_key(target)) or connection(target)
+    return Fingerprint(**known.device["host"])
+
+
+def fingerprint_of_all(targets: Sequence[Target]) -> Fingerprint:
+    """The first target's host; of every other host its facts too, under the target's name."""
+    first = fingerprint_of(targets[0])
+    facts, missing = dict(first.facts), dict(first.missing)
+    seen = {targets[0].host}
+    for target in targets[1:]:
+        if target.host not in seen:
+            seen.add(target.host)
+            other = fingerprint_of(target)
+            facts |= {f"{target.name}: {name}": value for name, value in other.facts.items()}
+            missing |= {f"{target.name}: {name}": why for name, why in other.missing.items()}
+    return Fingerprint(facts, missing)
 
 
 def close_all() -> None:

@@ -237,10 +237,10 @@ def test_an_agent_of_another_version_is_named_and_what_to_do(device):
     remote.close_all()
     (folder,) = (device.cache / "agents").iterdir()
     agent = folder / "profiles" / "remote_agent.py"
-    agent.write_text(agent.read_text().replace("PROTOCOL = 1", "PROTOCOL = 2"))
+    agent.write_text(agent.read_text().replace("PROTOCOL = 1", "PROTOCOL = 222"))
 
     with pytest.raises(
-        InputError, match=rf"another version \(protocol 2.*ssh device rm -r {folder}"
+        InputError, match=rf"another version \(protocol 222,.*ssh device rm -r {folder}"
     ):
         start_worker(NULL)
 

@@ -25,6 +25,7 @@ MISSING = [
 ]
 pytestmark = [
     NEEDED,
+    pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"a network namespace needs {', '.join(MISSING)}"),
 ]
 DELAY_S = 0.04  # one way

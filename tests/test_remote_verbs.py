@@ -1,6 +1,7 @@
 """The verbs against a device behind ssh: the same documents as from this machine."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from loopback_sshd import NEEDED, LoopbackSshd, reachable, target_file
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.job import measured_on
+from profiles.remote import fingerprint_of_all
 from profiles.target import Target, find_target
 
 pytestmark = NEEDED
@@ -17,7 +19,7 @@ seed = 0
 threads = 1
 
 [model]
-spec = "resnet18"
+spec = "vgg8"
 options = { width = 4 }
 
 [data]
@@ -84,14 +86,14 @@ def test_compare(make_network):
     assert found["interval"][0] > 1
 
 
-@pytest.mark.usefixtures("device")
-def test_plan(make_network):
-    found = document("plan", make_network(convolutions=4),
+def test_plan(device, make_network):
+    found = document("plan", make_network(convolutions=2),
                      "--target", "device", "--budget", "0.99x",
-                     "--rounds", "6", "--max-rounds", "1", codes=(0, 3, 4))  # fmt: skip
+                     "--rounds", "2", "--max-rounds", "1", codes=(0, 3, 4))  # fmt: skip
 
     assert found["measured_ms"]["device"]["median_ms"] > 0
     assert found["targets"][0]["target"] == "device"
+    assert found["fingerprint"]["env SHOAL_CACHE"] == str(device.cache)
 
 
 @pytest.mark.usefixtures("device")
@@ -102,6 +104,7 @@ def test_doctor_proves_it():
     assert found["target"]["host"] == "device"
 
 
+@pytest.mark.slow
 def test_compress(device, tmp_path):
     (tmp_path / "tiny.toml").write_text(RECIPE)
 
@@ -120,3 +123,13 @@ def test_a_resumed_job_measures_anew_when_the_device_is_another(device):
 
     assert there["host"] == here["host"], "it is this very machine"
     assert device.log().count("Accepted publickey") == 1, "and it was asked there"
+
+
+def test_a_document_tells_the_host_of_every_target(device):
+    board = find_target("device")
+
+    facts = fingerprint_of_all([Target("here", "ort"), board, replace(board, name="again")]).facts
+
+    assert facts["kernel"] == facts["device: kernel"]
+    assert facts["device: env SHOAL_CACHE"] == str(device.cache)
+    assert not any(name.startswith("again: ") for name in facts)
