@@ -75,8 +75,9 @@ def test_a_rounds_value_is_the_median_of_its_pairs():
         for side in (0, 1)
     ]  # fmt: skip
 
-    (value,) = log_ratios(*sides)
+    (value,) = log_ratios(sides[0], sides[1])
     assert math.isclose(value, math.log(3.0))
+    assert sides[0].median_ms == 3.0
 
 
 def test_the_difference_is_in_milliseconds():
