@@ -47,6 +47,13 @@ def test_the_rounds_needed_reach_the_power_and_one_fewer_does_not():
     assert power_at(pool, RULE, 0.05, needed - 1, seed=0) < 0.8
 
 
+def test_what_the_rounds_lean_to_by_chance_is_no_power():
+    """The labels are flipped at random: only the effect may make a gate fail."""
+    leaning = np.full(100, 0.05)
+
+    assert power_at(leaning, RULE, 0.0, 12, seed=0) < 0.1
+
+
 def test_an_effect_below_the_margin_is_never_seen_often_enough():
     assert rounds_needed(np.full(100, 0.0), RULE, 0.01, 0.8, seed=0) is None
 

@@ -61,6 +61,14 @@ def test_the_loss_bounds_are_hardly_ever_wrong():
     assert wrong / trials < 0.1 + 3 * math.sqrt(0.09 / trials)
 
 
+def test_a_loss_without_a_gain_is_bounded_at_half_the_level_by_clopper_and_pearson():
+    low, high = checks.loss_bounds(12, 0, 500, 0.05)
+
+    share, at_least = (scipy.stats.binomtest(12, n).proportion_ci(0.95, "exact") for n in (500, 12))
+    assert high == pytest.approx(share.high, abs=1e-6)
+    assert low == pytest.approx(share.low * (2 * at_least.low - 1), abs=1e-6)
+
+
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (50, 1000)])
 def test_shares_are_bounded_as_clopper_and_pearson_do(k, n):
     interval = scipy.stats.binomtest(k, n).proportion_ci(0.9, "exact")

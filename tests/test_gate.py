@@ -18,8 +18,9 @@ QUICK = Sampling(block_s=0.002, min_runs=10, laps=3, warm_up_s=0.02, warm_up_cap
 
 
 @pytest.fixture(autouse=True)
-def quick_and_calm(monkeypatch):
+def quick_and_calm(monkeypatch, tmp_path):
     """Short blocks, and no verdict about the machine that the tests happen to run on."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(gating, "PAIRED", QUICK)
     monkeypatch.setattr(fitness, "DISTURBED_LIMIT", 1.0)
     monkeypatch.setattr(compare, "PAIRED", QUICK)

@@ -1,4 +1,5 @@
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -63,6 +64,20 @@ def test_the_ratio_is_free_of_what_a_round_shares():
     estimate = ratio(measurement("b.onnx", 1.1), measurement())
 
     assert (estimate.value, estimate.lo, estimate.hi) == pytest.approx((1.1, 1.1, 1.1))
+
+
+def test_a_rounds_value_is_the_median_of_its_pairs():
+    times = ((2.0, 1.0), (3.0, 1.0), (7.0, 1.0))
+    sides = [
+        replace(measurement(rounds=1), blocks=tuple(
+            Block(0, pair, 0, 0, (round(both[side] * 1e6),)) for pair, both in enumerate(times)
+        ))
+        for side in (0, 1)
+    ]  # fmt: skip
+
+    (value,) = log_ratios(sides[0], sides[1])
+    assert math.isclose(value, math.log(3.0))
+    assert sides[0].median_ms == 3.0
 
 
 def test_the_difference_is_in_milliseconds():
