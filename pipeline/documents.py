@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from runtimes.base import Precision
+
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNFIT"]
 Choice = Literal["keep", "merge", "refit", "drop"]
 
@@ -143,10 +145,12 @@ class CandidateRecord:
 class FrontierRow:
     """One plan between the network as it is and the fastest, weights untrained.
 
+    Fewer bits than fp32 add to the loss what they cost by convention.
     `dominated`: another one is predicted to lose no more and measured no slower on any target.
     `prediction_error`: predicted over measured, both relative to dense beside them, minus one.
     """
 
+    precision: Precision = "fp32"
     options: tuple[str, ...]
     removed_sites: tuple[str, ...]
     predicted_loss: float

@@ -322,7 +322,9 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Budgets met by measuring, beside a choice by FLOPs.")
+    parser = argparse.ArgumentParser(
+        description="Budgets met by measuring, beside a choice by FLOPs."
+    )
     parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS)
     parser.add_argument("--targets", nargs="+", default=TARGETS)
     parser.add_argument("--budgets", nargs="+", type=float, default=BUDGETS)
