@@ -61,6 +61,46 @@ class ParityRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VariantParity:
+    """A file's outputs on one runtime: against torch's, or those of the fp32 file on that runtime.
+
+    `against` is torch or the SHA-256 of the fp32 file. `accuracy_change` is the file's accuracy
+    minus the other's on the same samples, and null where nobody said what is right.
+    """
+
+    against: str
+    target: str
+    samples: int
+    max_relative: float
+    top1_agreement: float
+    accuracy: float | None
+    accuracy_change: float | None
+    tolerance: float
+    accuracy_loss_limit: float | None
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantRecord:
+    """One network in fewer bits than fp32; what failed its check was not measured or delivered.
+
+    `kept_fp32`: operators that compute in fp32 all the same, how many of each type.
+    """
+
+    network: Literal["dense", "shallow"]
+    precision: Precision
+    activations: Literal["uint8", "int8"] | None
+    path: str | None
+    sha256: str
+    parent: str | None
+    kept_fp32: dict[str, int]
+    parity: tuple[VariantParity, ...]
+    measured_ms: dict[str, Latency]
+    meets: dict[str, bool]
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """What one choice changes on one target: as the plan reckoned, and as it was measured."""
 
@@ -205,6 +245,7 @@ class CompressDocument:
     dense: DenseRecord
     exact_only: ExactRecord
     candidates: tuple[CandidateRecord, ...]
+    precisions: tuple[VariantRecord, ...] = ()
     chosen: int | None
     verdict: Verdict
     reasons: tuple[str, ...]
