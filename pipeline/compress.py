@@ -17,6 +17,7 @@ from pipeline.dense import calibrated
 from pipeline.documents import CompressDocument
 from pipeline.finetune import accuracy
 from pipeline.opening import goals_and_targets, opened
+from pipeline.precision_report import in_precisions
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.report import write_report
@@ -105,5 +106,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             seconds=step.seconds,
         )
         document = summarise(result)
+        with step("precisions"):
+            document = in_precisions(job, document, goals, targets)
         write_report(document, job.workspace.root)
         return document

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group
 from rich.table import Table
 
-from pipeline.documents import CandidateRecord, CompressDocument, DenseRecord
+from pipeline.documents import CandidateRecord, CompressDocument, DenseRecord, VariantRecord
 
 EXIT_CODES = {"PASS": 0, "FAIL": 3, "INCONCLUSIVE": 4, "UNFIT": 4}
 
@@ -39,8 +39,9 @@ def show_compress(document: CompressDocument) -> Group:
         )
         for c in document.candidates
     ]
+    narrow = [_narrow(one) for one in document.precisions]
     verdict = f"{document.verdict}" + "".join(f"\n  {reason}" for reason in document.reasons)
-    return Group(table, alone, *certificates, verdict, f"report: {document.report}")
+    return Group(table, alone, *certificates, *narrow, verdict, f"report: {document.report}")
 
 
 def _rows(
@@ -54,6 +55,18 @@ def _rows(
             *first, target, f"{latency.median_ms:.4f}", f"[{lo:.4f}, {hi:.4f}]", speed_up, *last
         )
         last = ("",) * len(last)
+
+
+def _narrow(variant: VariantRecord) -> str:
+    name = f"{variant.network} in {variant.precision}"
+    if variant.reason is not None:
+        return f"{name} REFUSED: {variant.reason}"
+    times = [
+        f"{one.median_ms:.4f} ms = {one.ratio or 1:.3f}x dense in fp32 on {target}"
+        for target, one in variant.measured_ms.items()
+    ]
+    change = min((p.accuracy_change or 0.0 for p in variant.parity), default=0.0)
+    return f"{name}: {'; '.join(times)}; validation accuracy {change:+.4f}"
 
 
 def _word(passed: bool) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from runtimes.base import Precision
+
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNFIT"]
 Choice = Literal["keep", "merge", "refit", "drop"]
 
@@ -56,6 +58,46 @@ class ParityRecord:
     accuracy: float
     tolerance: float
     passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantParity:
+    """A file's outputs on one runtime: against torch's, or those of the fp32 file on that runtime.
+
+    `against` is torch or the SHA-256 of the fp32 file. `accuracy_change` is the file's accuracy
+    minus the other's on the same samples, and null where nobody said what is right.
+    """
+
+    against: str
+    target: str
+    samples: int
+    max_relative: float
+    top1_agreement: float
+    accuracy: float | None
+    accuracy_change: float | None
+    tolerance: float
+    accuracy_loss_limit: float | None
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantRecord:
+    """One network in fewer bits than fp32; what failed its check was not measured or delivered.
+
+    `kept_fp32`: operators that compute in fp32 all the same, how many of each type.
+    """
+
+    network: Literal["dense", "shallow"]
+    precision: Precision
+    activations: Literal["uint8", "int8"] | None
+    path: str | None
+    sha256: str
+    parent: str | None
+    kept_fp32: dict[str, int]
+    parity: tuple[VariantParity, ...]
+    measured_ms: dict[str, Latency]
+    meets: dict[str, bool]
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +196,12 @@ class CandidateRecord:
 class FrontierRow:
     """One plan between the network as it is and the fastest, weights untrained.
 
+    Fewer bits than fp32 add to the loss what they cost by convention.
     `dominated`: another one is predicted to lose no more and measured no slower on any target.
     `prediction_error`: predicted over measured, both relative to dense beside them, minus one.
     """
 
+    precision: Precision = "fp32"
     options: tuple[str, ...]
     removed_sites: tuple[str, ...]
     predicted_loss: float
@@ -214,6 +258,7 @@ class CompressDocument:
     frontier: tuple[FrontierRow, ...]
     accuracy_floor: float | None
     candidates: tuple[CandidateRecord, ...]
+    precisions: tuple[VariantRecord, ...] = ()
     chosen: int | None
     verdict: Verdict
     reasons: tuple[str, ...]

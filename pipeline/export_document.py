@@ -10,9 +10,9 @@ from typing import Literal
 from rich.console import Group
 from rich.table import Table
 
-from pipeline.documents import ParityRecord
+from pipeline.documents import ParityRecord, VariantParity
 from pipeline.precision import Activations
-from pipeline.variants import Variant, VariantParity, why_refused
+from pipeline.variants import Variant, why_refused
 from pipeline.verify import Parity
 from runtimes.base import Precision
 from runtimes.onnx_file import sha256

@@ -29,13 +29,14 @@ from pipeline.exported_file import export_file
 from pipeline.finetune import predict
 from pipeline.job import Job
 from pipeline.opening import goals_and_targets, opened
+from pipeline.precision import parse_precisions
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.report import read_document
 from pipeline.variants import those_here, variants
 from pipeline.verify import verify
 from profiles.target import Target, find_target
-from runtimes.base import PRECISIONS, Precision
+from runtimes.base import Precision
 from runtimes.errors import InputError
 from runtimes.onnx_file import sha256
 
@@ -68,14 +69,6 @@ def export_files(wish: Wish, reporter: Reporter) -> ExportDocument:
     recipe = load_recipe(wish.recipe)
     weights = recipe.model.model_copy(update={"checkpoint": path.resolve()})
     return _of_recipe(recipe.model_copy(update={"model": weights}), precisions, wish, reporter)
-
-
-def parse_precisions(texts: Sequence[str]) -> tuple[Precision, ...]:
-    """Each once, from wide to narrow."""
-    for text in texts:
-        if text not in PRECISIONS:
-            raise InputError(f"no precision {text!r}; there are: {', '.join(PRECISIONS)}")
-    return tuple(precision for precision in PRECISIONS if precision in texts)
 
 
 def _of_recipe(

@@ -13,6 +13,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pipeline.documents import Difference, FrontierRow, Latency
+from runtimes.base import Precision
 
 NOT_MET = 3
 
@@ -119,6 +120,8 @@ class PlanDocument:
     """`fastest_ms`: what came nearest to the budgets, where nothing met them; null else.
 
     `offered` options are in the `tables`: none where dense already meets its budgets.
+    `precision` is that of the plan as measured; `precisions`, where several were asked for, are the
+    network as it is and planned in each of them: depth, precision and both.
     `frontier`: where it was asked for, plans from dense to the fastest, all from the same table.
     """
 
@@ -142,6 +145,8 @@ class PlanDocument:
     fastest_ms: dict[str, float] | None
     reasons: tuple[str, ...]
     frontier: tuple[FrontierRow, ...] = ()
+    precision: Precision = "fp32"
+    precisions: tuple[FrontierRow, ...] = ()
     fingerprint: dict[str, str | int | None]
 
 
@@ -183,7 +188,11 @@ def show_plan(document: PlanDocument) -> Group:
     tables = [chosen, times] if plan.options else [times]
     if document.rules.caps:
         tables.append(_caps(document.rules))
-    return Group(*tables, *_frontier(document), summary, *document.reasons)
+    if document.precisions:
+        summary = f"in {document.precision} it {summary}"
+    tables += _rows("depth, precision and both", document.precisions)
+    tables += _rows("from the network as it is to the fastest plan", document.frontier)
+    return Group(*tables, summary, *document.reasons)
 
 
 def _caps(rules: RulesRow) -> Table:
@@ -197,17 +206,18 @@ def _caps(rules: RulesRow) -> Table:
     return shown
 
 
-def _frontier(document: PlanDocument) -> list[Table]:
-    """One line for each plan and target, none where no frontier was asked for."""
-    if not document.frontier:
+def _rows(title: str, rows: tuple[FrontierRow, ...]) -> list[Table]:
+    """One line for each plan and target; no table of none."""
+    if not rows:
         return []
-    table = Table(title="from the network as it is to the fastest plan", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for column in ("plan", "removed", "loss", "MACs", "target", "predicted", "measured"):
         table.add_column(column)
     table.add_column("of dense")
     table.add_column("")
-    for index, row in enumerate(document.frontier):
-        first = (f"{index}", f"{len(row.removed_sites)}", f"{row.predicted_loss:.4g}")
+    for index, row in enumerate(rows):
+        plan = f"{index} {row.precision}"
+        first = (plan, f"{len(row.removed_sites)}", f"{row.predicted_loss:.4g}")
         for target, found in row.measured_ms.items():
             over = "" if row.meets.get(target, True) else "over the budget"
             remarks = [remark for remark in ("dominated" if row.dominated else "", over) if remark]
@@ -216,9 +226,9 @@ def _frontier(document: PlanDocument) -> list[Table]:
                 *first,
                 f"{row.macs:,}" if first[0] else "",
                 target,
-                f"{row.predicted_ms[target]:.4g} ms",
+                f"{row.predicted_ms[target]:.4g} ms" if target in row.predicted_ms else "",
                 f"{found.median_ms:.4g} ms [{lo:.4g}, {hi:.4g}]",
-                f"{found.ratio:.3f}x",
+                "1x" if found.ratio is None else f"{found.ratio:.3f}x",
                 ", ".join(remarks),
             )
             first = ("", "", "")

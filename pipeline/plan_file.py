@@ -17,6 +17,7 @@ from pipeline.feedback import Goal
 from pipeline.mapping import Option
 from profiles.budget import UNLIMITED, parse_budget
 from profiles.target import find_target
+from runtimes.base import Precision
 from runtimes.errors import InputError
 
 M = TypeVar("M", bound=BaseModel)
@@ -59,6 +60,7 @@ class PlanFile(BaseModel):
     model: str | None = None
     model_sha256: str | None = None
     max_kernel: int | None = None
+    precision: Precision = "fp32"
     targets: list[FiledTarget] = []
     predicted_ms: dict[str, FiniteFloat] = {}
     dense_ms: dict[str, Median] = {}

@@ -1,5 +1,6 @@
 """The verb that asks what to remove: plan."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.demands import Demands
 from pipeline.plan_document import exit_code, show_plan
-from pipeline.planned import Wish, plan_file
+from pipeline.planned import Wish
 
 app = typer.Typer()
 
@@ -23,6 +24,9 @@ def plan_verb(
     out: Annotated[Path | None, typer.Option(help="Where to write the plan.")] = None,
     frontier: Annotated[
         int | None, typer.Option(min=2, help="Plans from dense to fastest.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, fp16, int8; give all that may be chosen.")
     ] = None,
     max_rounds: Annotated[int, typer.Option(min=1, help="Plans that are tried.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes per measurement.")] = 6,
@@ -64,8 +68,10 @@ def plan_verb(
             remove=tuple(remove or ()),
         ),
     )
+    precisions = import_module("pipeline.precision").parse_precisions(precision or ())
+    planning = import_module("pipeline.precision_plan")
     finish(
-        lambda reporter: plan_file(wish, reporter),
+        lambda reporter: planning.plan_in_precisions(wish, precisions, reporter),
         show=show_plan,
         as_json=as_json,
         quiet=quiet,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 
 from pipeline.loading import load_model
 from profiles.target import Target
-from runtimes.base import Artifact, Precision
+from runtimes.base import PRECISIONS, Artifact, Precision
 from runtimes.errors import InputError
 from runtimes.onnx_file import Port, read_declared, sha256
 
@@ -65,6 +65,14 @@ class Made:
     artifact: Artifact
     activations: Activations | None
     kept_fp32: Mapping[str, int]
+
+
+def parse_precisions(texts: Sequence[str]) -> tuple[Precision, ...]:
+    """Each once, from wide to narrow."""
+    for text in texts:
+        if text not in PRECISIONS:
+            raise InputError(f"no precision {text!r}; there are: {', '.join(PRECISIONS)}")
+    return tuple(precision for precision in PRECISIONS if precision in texts)
 
 
 def activations_for(targets: Iterable[Target]) -> tuple[Activations, ...]:

@@ -3,8 +3,7 @@
     shoal compress my.toml          the user's own
     shoal compress --recipe digits  a built-in one (pipeline/recipes/)
 
-`shoal schema recipe` prints all of it as a JSON schema. A mistake is one line that names the key,
-its value and what was possible.
+`shoal schema recipe` prints all of it as a JSON schema. A mistake is one line that names the key.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from pydantic import (
 
 from pipeline import criteria
 from pipeline.recipe_plan import PlanTable
+from pipeline.recipe_precision import Precisions
 from pipeline.recipe_table import Table, known_criterion
 from profiles.budget import Budget, parse_budget
 from runtimes.errors import InputError
@@ -172,6 +172,7 @@ class Recipe(Table):
     targets: Annotated[tuple[TargetTable, ...], Field(strict=False)] = Field(
         description="the devices whose budgets must be met, one [[targets]] for each"
     )
+    precisions: Precisions = ("fp32",)
     verify: Names = Field(
         default=("x86-openvino",),
         description="further targets that the result is run and measured on",

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from pipeline.documents import VariantParity
 from pipeline.job import Job, write_bytes
 from pipeline.precision import Activations, Arrays, Made, activations_for, make
 from pipeline.verify import CHUNK
@@ -29,26 +30,6 @@ from runtimes.onnx_file import read_declared, sha256
 TOLERANCES = {"fp16": 2e-2, "int8": 0.25}  # of the largest output
 ACCURACY_LOSS = {"fp16": 0.005, "int8": 0.02}  # fractions of the validation images
 REFERENCE = "x86-cpu"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VariantParity:
-    """A file's outputs on one runtime: against torch's, or those of the fp32 file on that runtime.
-
-    `against` is torch or the SHA-256 of the fp32 file. `accuracy_change` is the file's accuracy
-    minus the other's on the same samples, and null where nobody said what is right.
-    """
-
-    against: str
-    target: str
-    samples: int
-    max_relative: float
-    top1_agreement: float
-    accuracy: float | None
-    accuracy_change: float | None
-    tolerance: float
-    accuracy_loss_limit: float | None
-    passed: bool
 
 
 MADE = TypeAdapter(Made)

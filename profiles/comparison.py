@@ -52,10 +52,11 @@ def require_same_identity(
     """Refuse what never compares, naming the difference."""
     differences = measurement.differences(reference, across)
     if differences:
+        flags = " ".join("--across " + one.partition(":")[0] for one in differences)
         raise InputError(
             f"{measurement.artifact.path.name} and {reference.artifact.path.name} do not "
             f"compare: they differ in {'; '.join(differences)} (if that is the question, "
-            f"--across {differences[0].partition(':')[0]})"
+            f"{flags})"
         )
 
 

@@ -74,5 +74,5 @@ def make_network(tmp_path: Path) -> MakeNetwork:
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """The tiny job, run once; whoever changes its workspace copies it first."""
     folder = tmp_path_factory.mktemp("job")
-    (folder / "tiny.toml").write_text(RECIPE)
+    (folder / "tiny.toml").write_text('precisions = ["fp32", "int8"]' + RECIPE)
     return Job(folder, shoal("compress", "tiny.toml", "--out", "work", "--json", cwd=folder))

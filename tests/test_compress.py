@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import onnx
 import pytest
@@ -11,22 +12,39 @@ from tiny_job import RECIPE, VERDICT_CODES, artifact_of, kill_when, resumed
 
 from pipeline.exported import Wish, export_files
 from pipeline.progress import Reporter
-from pipeline.variants import ACCURACY_LOSS
 from runtimes.errors import InputError
 from runtimes.onnx_file import sha256
 
 
-def test_a_finished_job_is_exported_in_eight_bits(job, tmp_path, monkeypatch):
-    monkeypatch.setitem(ACCURACY_LOSS, "int8", 1.0)  # of a network so small no one knows
+def test_the_networks_are_delivered_in_eight_bits_too(job):
+    document = job.document
+    fp32 = {"dense": document["dense"], "shallow": document["candidates"][0]}
+
+    rows = {row["network"]: row for row in document["precisions"]}
+
+    assert rows.keys() == fp32.keys()
+    for network, row in rows.items():
+        assert (row["precision"], row["activations"]) == ("int8", "uint8")
+        assert row["parent"] == fp32[network]["artifacts"][0]["sha256"]
+        assert row["parity"][0]["accuracy_change"] is not None
+        assert (row["path"] is None) == (row["reason"] is not None) == (not row["measured_ms"])
+        if row["path"] is not None:
+            assert sha256(Path(row["path"])) == row["sha256"]
+            assert row["measured_ms"].keys() == {"x86-cpu", "x86-openvino"}
+
+
+def test_a_finished_job_is_exported_from_what_it_left(job, tmp_path):
     copy = shutil.copytree(job.workspace, tmp_path / "work")
-    wish = Wish(str(job.folder / "tiny.toml"), ("int8",), "digits", out=copy)
+    wish = Wish(str(job.folder / "tiny.toml"), ("fp32", "int8"), "digits", out=copy)
 
     document = export_files(wish, Reporter(quiet=True))
 
-    dense, shallow = document.artifacts
-    assert [one.precision for one in document.artifacts] == ["int8", "int8"]
-    assert shallow.parent == job.document["candidates"][0]["artifacts"][0]["sha256"]
-    assert dense.parent == job.document["dense"]["artifacts"][0]["sha256"]
+    known = {row["sha256"] for row in job.document["precisions"] if row["path"]}
+    assert {one.sha256 for one in document.artifacts if one.precision == "int8"} == known
+    assert [one.network for one in document.artifacts if one.precision == "fp32"] == [
+        "dense",
+        "shallow",
+    ]
 
 
 def test_the_exit_code_is_the_verdict(job):

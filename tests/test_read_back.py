@@ -8,6 +8,8 @@ import pytest
 from pipeline.bench import bench
 from pipeline.precision import Activations, make
 from pipeline.progress import Reporter
+from profiles.comparison import require_same_identity
+from profiles.rounds import measure
 from profiles.target import find_target
 from runtimes import base
 from runtimes.base import Layer, Precision
@@ -42,6 +44,15 @@ def test_eight_bits_that_are_fused_are_eight_bits_on_both_runtimes(variant):
     said = [load(name, path).identity()["inference_precision"] for name in ("ort", "ov")]
 
     assert said == ["int8", "int8"]
+
+
+def test_what_differs_in_precision_is_compared_when_that_is_the_question(variant):
+    files = [variant(precision) for precision in ("fp32", "int8")]
+    fp32, int8 = measure(find_target("x86-cpu"), files, rounds=1, seed=0, warm_up_s=0.05)
+
+    with pytest.raises(InputError, match="--across inference_precision --across precision"):
+        require_same_identity(int8, fp32)
+    require_same_identity(int8, fp32, across=("inference_precision", "precision"))
 
 
 def test_pairs_that_onnx_runtime_cannot_fuse_are_told_as_fp32(variant):
