@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNFIT"]
-Choice = Literal["keep", "merge", "refit", "drop"]
+Choice = Literal["keep", "merge", "refit", "low-rank", "drop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
