@@ -1,8 +1,8 @@
 """The network that a plan would give, with random weights: latency does not depend on them.
 
-Each chosen span becomes one Conv or Gemm of the planned geometry. Weights are He-scaled, so that
-no value overflows or becomes denormal on the way, and repeat one seeded block: filling even large
-kernels costs a copy, and dozens of candidates are built in seconds.
+Each chosen span becomes one Conv or Gemm of the planned geometry, two matrices, or nothing. Weights
+are He-scaled, so that no value overflows or becomes denormal on the way, and repeat one seeded
+block: filling even large kernels costs a copy, and dozens of candidates are built in seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import prod, sqrt
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.geometry import Geometry
+from pipeline.geometry import Geometry, matrix
 from pipeline.mapping import Map, Option, Segment
 
 BLOCK = 65_521  # a prime, so that the repetition never falls in step with a row of weights
@@ -48,12 +48,14 @@ def _replace(
     option: Option,
     seed: int,
 ) -> None:
-    first, last = segment.operators[option.first], segment.operators[option.last]
-    source = values[first.input]
-    end = values[segment.output if option.absorbs_shortcut else last.output]
+    first = segment.operators[option.first]
+    source, end = (values[name] for name in segment.ends(option))
     closing = end.producer()
     if closing is None:
         raise ValueError(f"{end.name} is produced by no node")
+    if option.kind == "drop":
+        _drop(model, values, source, end, closing, option)
+        return
     weight = model.graph.initializers[first.weight]
     dtype = (weight.dtype or ir.DataType.FLOAT).numpy()
     crosses_space = first.op == "Conv" and not option.geometry.rank
@@ -63,7 +65,7 @@ def _replace(
     nodes += _operator(model, read, option, rank, dtype, seed)
     result = nodes[-1].outputs[0]
     for node in nodes:
-        if node.op_type not in {"GlobalAveragePool", "Flatten"}:
+        if node.op_type not in {"GlobalAveragePool", "Flatten"} and node.outputs[0].shape is None:
             node.outputs[0].type, node.outputs[0].shape = end.type, end.shape
             node.outputs[0].meta.update(end.meta)
     model.graph.insert_before(closing, nodes)
@@ -71,7 +73,31 @@ def _replace(
     end.replace_all_uses_with(result, replace_graph_outputs=True)
     remove_dead(model.graph, closing)
     result.name = name
-    values[name] = result
+    for known in [key for key, value in values.items() if value is end]:
+        values[known] = result
+
+
+def _drop(
+    model: ir.Model,
+    values: dict[str | None, ir.Value],
+    source: ir.Value,
+    end: ir.Value,
+    closing: ir.Node,
+    option: Option,
+) -> None:
+    """What read the end reads the source; an output of the graph keeps its name by an Identity."""
+    name, shown = end.name, end.is_graph_output()
+    if shown:
+        copy = ir.node("Identity", [source], name=option.id)
+        copy.outputs[0].type, copy.outputs[0].shape = end.type, end.shape
+        model.graph.insert_before(closing, [copy])
+        source = copy.outputs[0]
+    end.replace_all_uses_with(source, replace_graph_outputs=True)
+    remove_dead(model.graph, closing)
+    if shown:
+        source.name = name
+    for known in [key for key, value in values.items() if value is end]:
+        values[known] = source
 
 
 def _pooling(source: ir.Value, option: Option) -> list[ir.Node]:
@@ -87,16 +113,33 @@ def _operator(
     model: ir.Model, read: ir.Value, option: Option, rank: int, dtype: np.dtype, seed: int
 ) -> list[ir.Node]:
     geometry = option.geometry
+    if option.rank is not None:
+        geometry = matrix(option.rank, geometry.out_channels)
     weight = initializer(model, f"{option.id}/weight", _weight(geometry, dtype.str, seed))
     bias = initializer(
         model, f"{option.id}/bias", random_array((geometry.out_channels,), dtype.str, seed, 0.1)
     )
     if geometry.rank:
         return [conv_node(read, weight, bias, geometry, option.id)]
+    inner = []
+    if option.rank is not None:
+        inner = [_inner(model, read, option, dtype, seed)]
+        read = inner[0].outputs[0]
     if rank == 2:
-        return [ir.node("Gemm", [read, weight, bias], name=option.id)]
+        return [*inner, ir.node("Gemm", [read, weight, bias], name=option.id)]
     product = ir.node("MatMul", [read, weight], name=option.id)
-    return [product, ir.node("Add", [product.outputs[0], bias], name=f"{option.id}/add")]
+    return [*inner, product, ir.node("Add", [product.outputs[0], bias], name=f"{option.id}/add")]
+
+
+def _inner(model: ir.Model, read: ir.Value, option: Option, dtype: np.dtype, seed: int) -> ir.Node:
+    """The first of two matrices, in x rank."""
+    thin = matrix(option.geometry.in_channels, option.rank or 0)
+    weight = initializer(model, f"{option.id}/inner/weight", _weight(thin, dtype.str, seed))
+    node = ir.node("MatMul", [read, weight], name=f"{option.id}/inner")
+    if read.shape is not None:
+        node.outputs[0].shape = ir.Shape([*read.shape[:-1], thin.out_channels])
+    node.outputs[0].type = read.type
+    return node
 
 
 def conv_node(

@@ -20,7 +20,7 @@ from pipeline.export import export
 from pipeline.feedback import Bench, Goal, Measured
 from pipeline.finetune import accuracy, distil, predict
 from pipeline.job import Job, measured_on, write_bytes
-from pipeline.linearise import Stencil, group_weights, linearise, refit_weight
+from pipeline.linearise import Stencil, blank_stencil, group_weights, linearise, refit_weight
 from pipeline.mapping import Map, Option, load_model
 from pipeline.refitting import RIDGE, fit
 from pipeline.verify import Parity, verify
@@ -88,7 +88,7 @@ def student(
         export(model, job.example, folder / "student.onnx")
 
     folder = job.workspace.stage("student", key, produce)
-    blank = {o.id: _blank(o) for o in chosen if o.kind == "refit"}
+    blank = {o.id: blank_stencil(o) for o in chosen if o.fitted}
     model = linearise(dense, map_, chosen, statistics=known, stencils=blank)
     load_weights(model, folder / "weights.pt")
     before = TypeAdapter(float).validate_json((folder / "before.json").read_bytes())
@@ -148,25 +148,19 @@ def fit_in_turn(
     """
     there = set() if warm is None else set(warm.model.state_dict())
     stencils: dict[str, Stencil] = {
-        o.id: _blank(o) for o in chosen if o.kind == "refit" and refit_weight(o) in there
+        o.id: blank_stencil(o) for o in chosen if o.fitted and refit_weight(o) in there
     }
-    new = sum(option.kind == "refit" for option in chosen) - len(stencils)
+    new = sum(option.fitted for option in chosen) - len(stencils)
     total = new * len(job.calibration)
     with job.reporter.task("fitting smaller kernels", total) as step:
         for index, option in enumerate(chosen):
-            if option.kind != "refit" or option.id in stencils:
+            if not option.fitted or option.id in stencils:
                 continue
             edited = linearise(dense, map_, chosen[:index], statistics=known, stencils=stencils)
             inherit(edited, warm)
             batches = job.calibration.split(CALIBRATION_BATCH)
             stencils |= fit(edited, dense, map_, [option], batches, ridge=RIDGE, step=step)
     return stencils
-
-
-def _blank(option: Option) -> Stencil:
-    g = option.geometry
-    weight = torch.zeros(g.out_channels, g.in_channels // g.groups, *g.kernel)
-    return Stencil(weight, torch.zeros(g.out_channels))
 
 
 @dataclass(frozen=True, slots=True)

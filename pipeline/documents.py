@@ -12,7 +12,7 @@ from typing import Any, Literal
 from runtimes.base import Precision
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNFIT"]
-Choice = Literal["keep", "merge", "refit", "drop"]
+Choice = Literal["keep", "merge", "refit", "low-rank", "drop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

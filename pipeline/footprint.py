@@ -119,10 +119,8 @@ class Footprint:
 
     def _ends(self, option: Option) -> tuple[ir.Value, ir.Value]:
         """What the span reads and what it makes."""
-        segment = self._segment(option)
-        last = segment.operators[option.last].output
-        end = segment.output if option.absorbs_shortcut else last
-        return self._by_name[segment.operators[option.first].input], self._by_name[end]
+        source, end = self._segment(option).ends(option)
+        return self._by_name[source], self._by_name[end]
 
     def _closing(self, option: Option) -> ir.Node:
         closing = self._ends(option)[1].producer()

@@ -114,22 +114,31 @@ def compose_all(chain: Sequence[Geometry]) -> Geometry:
 
 
 def refit(merged: Geometry, kernel: int) -> Geometry | None:
-    """`merged` with a smaller odd-aligned kernel about the same centre, or None where impossible.
+    """`merged` with no axis of more than `kernel` taps, about the same centre; None if impossible.
 
     The same strides and output size: (K - k) / 2 taps and as much padding go on either side.
     """
-    if not merged.rank:
+    if max(merged.kernel, default=0) <= kernel:
         return None
-    trims = []
+    sizes, trims = [], []
     for size, dilation in zip(merged.kernel, merged.dilations, strict=True):
-        if size <= kernel or (size - kernel) % 2:
+        sizes.append(min(size, kernel))
+        if (size - sizes[-1]) % 2:
             return None
-        trims.append(dilation * (size - kernel) // 2)
+        trims.append(dilation * (size - sizes[-1]) // 2)
     pads = tuple(p - trim for p, trim in zip(merged.pads, trims * 2, strict=True))
     if min(pads) < 0:
         return None
     dilations = merged.dilations if kernel > 1 else (1,) * merged.rank
-    return replace(merged, kernel=(kernel,) * merged.rank, dilations=dilations, pads=pads)
+    return replace(merged, kernel=tuple(sizes), dilations=dilations, pads=pads)
+
+
+def keeps_shape(geometry: Geometry) -> bool:
+    """Whether the output has the shape of the input, whatever its size."""
+    begins, ends = geometry.begins, geometry.pads[geometry.rank :]
+    axes = zip(geometry.kernel, geometry.dilations, geometry.strides, begins, ends, strict=True)
+    same = all(s == 1 and b + e == d * (k - 1) for k, d, s, b, e in axes)
+    return same and geometry.in_channels == geometry.out_channels
 
 
 def shortcut_tap(branch: Geometry, shortcut: Geometry | None) -> tuple[int, ...] | str:

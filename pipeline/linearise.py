@@ -3,7 +3,8 @@
 A *merge* keeps its operators but makes their composition exactly one convolution: every activation
 between them becomes its affine stand-in a z + c, and all padding moves to the first operator
 (P = sum_l p_l prod_{j<l} s_j), so that no later one pads. A *refit* replaces the span, its shortcut
-included, by one convolution of a smaller kernel.
+included, by one convolution of a smaller kernel, a *low-rank* option by two thin matrices, and a
+*drop* by the span's input, or by its shortcut alone.
 """
 
 from __future__ import annotations
@@ -28,10 +29,24 @@ ADDITIONS = {aten.add.Tensor}
 
 @dataclass(frozen=True, slots=True)
 class Stencil:
-    """A fitted convolution: weight (out, in, *kernel) and bias (out,), float64."""
+    """A fitted operator: weight (out, in, *kernel) and bias (out,), float64.
+
+    Of two matrices y = weight (inner x) + bias: weight (out, rank), inner (rank, in).
+    """
 
     weight: Tensor
     bias: Tensor
+    inner: Tensor | None = None
+
+
+def blank_stencil(option: Option) -> Stencil:
+    """All zero, to load fine-tuned weights into."""
+    g = option.geometry
+    bias = torch.zeros(g.out_channels)
+    if option.rank is not None:
+        inner = torch.zeros(option.rank, g.in_channels)
+        return Stencil(torch.zeros(g.out_channels, option.rank), bias, inner)
+    return Stencil(torch.zeros(g.out_channels, g.in_channels // g.groups, *g.kernel), bias)
 
 
 def refit_weight(option: Option) -> str:
@@ -51,20 +66,27 @@ def group_weights(segment: Segment, option: Option) -> tuple[str, ...]:
 
 def carries_out(dense: fx.GraphModule, segment: Segment, option: Option) -> bool:
     """Whether the traced model has all that the option edits, in a form that these edits know."""
+    known = {site.id for site in sites(dense)}
+    if not known.issuperset(option.sites):
+        return False
+    try:
+        for operator in segment.operators[option.first : option.last + 1]:
+            reading(dense, operator.parameter)
+        if option.kind != "merge":
+            span_ends(dense, segment, option)
+    except (KeyError, ValueError):
+        return False
+    if option.kind == "drop":
+        return True
+    if option.kind == "low-rank":
+        span = segment.operators[option.first : option.last + 1]
+        return all(reading(dense, o.parameter).target is aten.linear.default for o in span)
     geometry = option.geometry
     if geometry.begins != geometry.pads[geometry.rank :]:
         return False  # a torch convolution pads both ends alike
     if geometry.rank != 2 and (geometry.rank or option.kind == "refit"):
         return False
-    if option.kind == "refit" and geometry.groups != 1:
-        return False
-    known = {site.id for site in sites(dense)}
-    try:
-        for operator in segment.operators[option.first : option.last + 1]:
-            reading(dense, operator.parameter)
-    except KeyError:
-        return False
-    return known.issuperset(option.sites)
+    return option.kind != "refit" or geometry.groups == 1
 
 
 def linearise(
@@ -77,13 +99,16 @@ def linearise(
 ) -> fx.GraphModule:
     """A copy of the traced dense model with every chosen option applied; shares no tensor with it.
 
-    `stencils` holds the fitted convolution of every chosen refit, by option id.
+    `stencils` holds the fitted operator of every chosen refit and low rank, by option id.
     """
     module = detached_copy(dense)
     traced = {site.id: site for site in sites(module)}
     for option in chosen:
         segment = map_.segment(option.segment)
-        if option.kind == "refit":
+        if option.kind == "drop":
+            start, end = span_ends(module, segment, option)
+            end.replace_all_uses_with(start)
+        elif option.fitted:
             _replace_span(module, segment, option, stencils[option.id])
         else:
             _stand_in(module, segment, option, traced, statistics)
@@ -126,13 +151,19 @@ def _set_padding(node: fx.Node, padding: list[int]) -> None:
 
 
 def span_ends(module: fx.GraphModule, segment: Segment, option: Option) -> tuple[fx.Node, fx.Node]:
-    """The node a span reads, and the node that holds its result (batch norm, shortcut included)."""
+    """The node a span reads, and the node that holds its result (batch norm, shortcut included).
+
+    Of a drop of all that a shortcut is around, the first is what the shortcut brings.
+    """
     start = reading(module, segment.operators[option.first].parameter).all_input_nodes[0]
     end = _after_norm(reading(module, segment.operators[option.last].parameter))
-    if option.absorbs_shortcut:
+    if segment.closes(option):
+        branch = end
         (end,) = end.users
         if end.target not in ADDITIONS:
             raise ValueError(f"expected the shortcut of {segment.id!r} to be added, not {end}")
+        if option.kind == "drop":
+            (start,) = (node for node in end.all_input_nodes if node is not branch)
     return start, end
 
 
@@ -150,6 +181,9 @@ def _replace_span(
     bias = weight.removesuffix("weight") + "bias"
     add_parameter(module, weight, stencil.weight.float())
     add_parameter(module, bias, stencil.bias.float())
+    if stencil.inner is not None:
+        _two_matrices(module, start, end, (weight, bias), stencil.inner)
+        return
     with graph.inserting_after(end):
         conv = graph.call_function(aten.conv2d.default)
     with graph.inserting_before(conv):
@@ -158,3 +192,19 @@ def _replace_span(
     conv.args = (*tensors, list(strides), list(pads), list(dilations), geometry.groups)
     conv.meta = dict(end.meta)
     end.replace_all_uses_with(conv)
+
+
+def _two_matrices(
+    module: fx.GraphModule, start: fx.Node, end: fx.Node, outer: tuple[str, str], inner: Tensor
+) -> None:
+    weight, bias = outer
+    first = weight.removesuffix("weight") + "inner.weight"
+    add_parameter(module, first, inner.float())
+    graph = module.graph
+    with graph.inserting_after(end):
+        result = graph.call_function(aten.linear.default)
+    with graph.inserting_before(result):
+        thin = graph.call_function(aten.linear.default, (start, graph.get_attr(first)))
+        result.args = (thin, graph.get_attr(weight), graph.get_attr(bias))
+    result.meta = dict(end.meta)
+    end.replace_all_uses_with(result)

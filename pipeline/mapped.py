@@ -40,6 +40,7 @@ class OptionRow:
     id: str
     kind: str
     kernel: tuple[int, ...]
+    rank: int | None
     macs: int
     macs_before: int
     sites: tuple[str, ...]
@@ -121,7 +122,8 @@ def _option(option: Option) -> OptionRow:
     return OptionRow(
         id=option.id,
         kind=option.kind,
-        kernel=option.geometry.kernel,
+        kernel=option.kernel,
+        rank=option.rank,
         macs=option.macs,
         macs_before=option.macs_before,
         sites=option.sites,

@@ -1,9 +1,8 @@
 """ONNX graph -> sites, segments, options: which activations can shorten the network.
 
-A segment is a maximal chain operator, site or glue, operator ... between two barriers. An option
-replaces a span of consecutive operators by one: `merge` with the kernel that the span really has,
-its padding moved to the front, `refit` with a smaller kernel about the same centre. A shortcut
-around the whole segment goes into the kernel of a span that covers all of it.
+A segment is a maximal chain operator, site or glue, operator ... between two barriers: it
+goes on across the boundaries of modules and blocks, as long as nothing between is nonlinear. What
+may stand in place of a part of it are its options.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ import onnx_ir as ir
 
 from pipeline.chains import Terrain, Walk, walk
 from pipeline.constants import sole_consumer
-from pipeline.geometry import shortcut_tap
 from pipeline.loading import load_model
 from pipeline.operators import Operator, read_operator
+from pipeline.options import options_of
 from pipeline.refused import Refusal, refused
 from pipeline.segments import Option, Segment, Shortcut
 from pipeline.sites import Site, find_sites
-from pipeline.spans import refit_geometries, span_geometry
 
 __all__ = [
     "MAX_KERNEL",
@@ -74,7 +72,7 @@ def map_model(model: ir.Model, *, max_kernel: int = MAX_KERNEL) -> Map:
     walks = {operator.node: walk(node.outputs[0], terrain) for node, operator in operators.items()}
     found = [_segment(chain, walks, terrain) for chain in _chains(operators.values(), walks)]
     named = _with_ids([s for s in found if len(s.operators) > 1 or s.shortcut])
-    segments = tuple(replace(s, options=_options(s, max_kernel)) for s in named)
+    segments = tuple(replace(s, options=options_of(s, max_kernel)) for s in named)
     home = {site: segment.id for segment in segments for site in segment.sites}
     return Map(
         sites=tuple(replace(site, segment=home.get(site.id)) for site in sites),
@@ -183,53 +181,3 @@ def _common_path(paths: list[str]) -> str:
             break
         common.append(parts[0])
     return ".".join(common)
-
-
-def _options(segment: Segment, max_kernel: int) -> tuple[Option, ...]:
-    options = []
-    count = len(segment.operators)
-    for first in range(count):
-        for last in range(first, count):
-            whole = (first, last) == (0, count - 1)
-            if last > first or (whole and segment.shortcut):
-                options += _span_options(segment, first, last, max_kernel)
-    return tuple(options)
-
-
-def _span_options(segment: Segment, first: int, last: int, max_kernel: int) -> list[Option]:
-    operators = segment.operators[first : last + 1]
-    merged = span_geometry(operators, segment.glue[first:last])
-    if isinstance(merged, str):
-        return []
-    sites = tuple(site for site in segment.gaps[first:last] if site)
-    shortcut = segment.shortcut if len(operators) == len(segment.operators) else None
-    pooled = any("pool" in glue for glue in segment.glue[first:last])
-    moved = any(operator.geometry.padded for operator in operators[1:])
-    macs_before = sum(operator.macs for operator in operators)
-    choices = [("merge", merged)] if max(merged.kernel, default=1) <= max_kernel else []
-    choices += [("refit", geometry) for geometry in refit_geometries(merged) if sites]
-    options = []
-    for kind, geometry in choices:
-        projection = shortcut.operator.geometry if shortcut and shortcut.operator else None
-        absorbed = shortcut is not None and not isinstance(shortcut_tap(geometry, projection), str)
-        saved = shortcut.operator.macs if absorbed and shortcut and shortcut.operator else 0
-        if len(operators) == 1 and not absorbed:
-            continue
-        suffix = "+shortcut" if absorbed else ""
-        options.append(
-            Option(
-                id=f"{segment.id}/{kind}-{geometry}@{first}-{last}{suffix}",
-                segment=segment.id,
-                kind=kind,
-                first=first,
-                last=last,
-                absorbs_shortcut=absorbed,
-                sites=sites,
-                geometry=geometry,
-                pooled=pooled,
-                border="moved" if moved else "none",
-                macs=geometry.macs(operators[-1].positions),
-                macs_before=macs_before + saved,
-            )
-        )
-    return options

@@ -13,6 +13,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pipeline.documents import Difference, FrontierRow, Latency
+from pipeline.segments import Kind
 from runtimes.base import Precision
 
 NOT_MET = 3
@@ -38,13 +39,15 @@ class PlannedFor:
 class PlannedOption:
     """`difference` by target as the last table reckoned and measured it; empty in a re-measurement.
 
-    `loss` is the number of removed sites, or the sum of their scores.
+    `loss` is the number of removed sites, or the sum of their scores, and up to a thousandth of one
+    for what the option keeps less of than a merge would.
     """
 
     id: str
     segment: str
-    kind: str
+    kind: Kind
     kernel: tuple[int, ...]
+    rank: int | None
     border: str
     absorbs_shortcut: bool
     sites: tuple[str, ...]

@@ -20,6 +20,7 @@ from profiles.target import find_target
 from runtimes.base import Precision
 from runtimes.errors import InputError
 
+GIVES_UP = 1e-3  # of one site, for all of an option's parameters
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -93,9 +94,21 @@ def options_of(filed: PlanFile, known: Sequence[Option], path: Path) -> tuple[Op
 
 
 def losses_of(options: Sequence[Option], scores: Path | None) -> dict[str, float]:
-    """By option: how many sites it removes, or the sum of their scores."""
+    """By option: how many sites it removes, or the sum of their scores, and what it gives up.
+
+    Without data nothing tells a merge from a drop of the same sites. The loss is then
+
+        sum over removed sites of their scores (of 1 each) + GIVES_UP * unit * (1 - kept)
+
+    where `kept` is the share of the merged operator's parameters that the option has (1 for the
+    merge, (k / K)^2 for a smaller kernel, 0 for nothing) and the unit is one site, or the mean of
+    the scores: far below one site, it orders what would tie, towards keeping more of the function.
+    An operator that is dropped without any site counts as one.
+    """
     if scores is None:
-        return {option.id: float(len(option.sites)) for option in options}
+        return {
+            o.id: max(len(o.sites), o.kind == "drop") + GIVES_UP * (1 - o.kept) for o in options
+        }
     wanted = "scores: the JSON of `shoal score --json`"
     given = _read(ScoreFile, _text(scores, "--scores"), scores, wanted)
     score = {site.id: site.score for site in given.sites}
@@ -106,7 +119,13 @@ def losses_of(options: Sequence[Option], scores: Path | None) -> dict[str, float
             f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}, which can be removed; "
             f"it has: {', '.join(list(score)[:5]) or 'none'}: score the network that is planned"
         )
-    return {option.id: sum(score[site] for site in option.sites) for option in options}
+    removable = sorted({site for option in options for site in option.sites})
+    unit = sum(abs(score[site]) for site in removable) / max(len(removable), 1) or 1.0
+    return {
+        o.id: sum(score[site] for site in o.sites)
+        + unit * (GIVES_UP * (1 - o.kept) + (o.kind == "drop" and not o.sites))
+        for o in options
+    }
 
 
 def goals_of(

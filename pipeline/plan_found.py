@@ -134,6 +134,7 @@ def _plan(found: Found, map_: Map, losses: Mapping[str, float]) -> PlanRow:
             segment=option.segment,
             kind=option.kind,
             kernel=option.kernel,
+            rank=option.rank,
             border=option.border,
             absorbs_shortcut=option.absorbs_shortcut,
             sites=option.sites,

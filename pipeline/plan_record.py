@@ -42,11 +42,11 @@ def _choice(result: Result, plan: Plan, segment: Segment, option: Option | None)
         )
     return SegmentPlan(
         segment=segment.id,
-        choice="refit" if option.kind == "refit" else "merge",
+        choice=option.kind,
         option=option.id,
-        kernel=option.geometry.kernel,
+        kernel=option.kernel,
         operators_before=result.operators(option),
-        operators_after=1,
+        operators_after=option.operators,
         removed_sites=option.sites,
         macs_before=option.macs_before,
         macs_after=option.macs,

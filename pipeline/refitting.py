@@ -1,4 +1,4 @@
-"""Fit one small convolution to a whole segment by ridge least squares.
+"""Fit one small operator to a whole segment by ridge least squares.
 
 With u the patches of the segment's input (in*k*k values and a constant 1) and y its output,
 
@@ -6,6 +6,16 @@ With u the patches of the segment's input (in*k*k values and a constant 1) and y
 
 from sums over calibration data; lambda is relative to the mean diagonal of U'U, the constant is not
 penalised. The patches of a smaller kernel about the same centre are columns of the larger one's.
+
+Of a matrix of rank r, M = A B, the best is found in closed form too (reduced-rank regression).
+Taken about the means, which the constant serves, and with G = U'U + lambda I and C = U'Y,
+
+    |Y - U M|^2 + lambda |M|^2 = const + |G^(1/2) (M - W)|^2        W = G^-1 C, of full rank
+
+so M is the best approximation of rank r in the norm of G. By Eckart and Young G^(1/2) M keeps the r
+largest singular values of G^(1/2) W, whose right singular vectors V are the eigenvectors of
+W'G W = W'C: M = W V V', hence A = W V (in x r), B = V' (r x out), and the error that the rank adds
+is the sum of the eigenvalues left out.
 """
 
 from __future__ import annotations
@@ -44,30 +54,52 @@ class _Normal:
         )
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """x (batch, in, h, w) and y (batch, out, h', w'), in chunks of bounded memory."""
-        per_image = (len(self.gram) - 1) * y.shape[2] * y.shape[3]
+        """x (batch, in, h, w) and y (batch, out, h', w'), in chunks of bounded memory.
+
+        Of matrices x (batch, ..., in) and y (batch, ..., out).
+        """
+        positions = y[0].numel() // self.option.geometry.out_channels
+        per_image = (len(self.gram) - 1) * positions
         chunk = max(1, PATCH_ELEMENTS // per_image)
         for xs, ys in zip(x.split(chunk), y.split(chunk), strict=True):
             u = self._patches(xs)
+            channels = 1 if self.option.rank is None else -1
             self.gram += (u.T @ u).double()
-            self.cross += (u.T @ ys.transpose(0, 1).flatten(1).T).double()
+            self.cross += (u.T @ ys.movedim(channels, 0).flatten(1).T).double()
 
     def _patches(self, x: Tensor) -> Tensor:
         """(batch x positions, features + 1)."""
         g = self.option.geometry
-        u = functional.unfold(
-            x, g.kernel, dilation=g.dilations, padding=g.begins, stride=g.strides
-        )  # (batch, features, positions)
-        u = u.transpose(1, 2).flatten(0, 1)
+        if self.option.rank is not None:
+            u = x.flatten(0, -2)
+        else:
+            u = functional.unfold(
+                x, g.kernel, dilation=g.dilations, padding=g.begins, stride=g.strides
+            )  # (batch, features, positions)
+            u = u.transpose(1, 2).flatten(0, 1)
         return torch.cat([u, u.new_ones(len(u), 1)], dim=1)
 
     def solve(self, ridge: float) -> Stencil:
         penalty = torch.full((len(self.gram),), ridge * float(self.gram.diagonal()[:-1].mean()))
         penalty[-1] = 0.0
+        if self.option.rank is not None:
+            return self._thin(penalty[:-1].double().diag(), self.option.rank)
         solution = torch.linalg.solve(self.gram + penalty.double().diag(), self.cross)
         g = self.option.geometry
         weight = solution[:-1].T.reshape(g.out_channels, g.in_channels, *g.kernel)
         return Stencil(weight, solution[-1])
+
+    def _thin(self, penalty: Tensor, rank: int) -> Stencil:
+        """The two matrices, about the means of what goes in and comes out."""
+        count = self.gram[-1, -1]
+        mean_in, mean_out = self.gram[-1, :-1] / count, self.cross[-1] / count
+        gram = self.gram[:-1, :-1] - count * torch.outer(mean_in, mean_in) + penalty
+        cross = self.cross[:-1] - count * torch.outer(mean_in, mean_out)
+        full = torch.linalg.solve(gram, cross)  # (in, out)
+        _, vectors = torch.linalg.eigh(full.T @ cross)  # eigenvalues ascend
+        kept = vectors[:, -rank:]  # (out, rank)
+        inner = (full @ kept).T
+        return Stencil(kept, mean_out - kept @ (inner @ mean_in), inner)
 
 
 @torch.no_grad()
@@ -81,7 +113,7 @@ def fit(
     ridge: float,
     step: Callable[[int], None],
 ) -> dict[str, Stencil]:
-    """Fit every refit option: its input as `source` computes it, its output as `dense` does.
+    """Fit every refit and low rank: its input as `source` computes it, its output as `dense` does.
 
     With `source` the dense model itself each option is fitted alone; with a model whose earlier
     segments are edited already, the fit makes up for their error.

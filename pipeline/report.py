@@ -21,7 +21,13 @@ from pipeline.workspace import write_whole
 from runtimes.errors import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
-PAST = {"keep": "kept", "merge": "merged", "refit": "refitted", "drop": "dropped"}
+PAST = {
+    "keep": "kept",
+    "merge": "merged",
+    "refit": "refitted",
+    "low-rank": "thinned",
+    "drop": "dropped",
+}
 
 
 def write_report(document: CompressDocument, folder: Path) -> ReportDocument:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.geometry import Geometry
 from pipeline.operators import Operator
+
+Kind = Literal["merge", "refit", "low-rank", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +31,12 @@ class Option:
     drop      nothing: the span's input, or the shortcut alone
 
     `geometry` is that of the one operator; of a low rank, of the product; of a drop, of the span.
+    `kept`: the share of the parameters of the merged operator that it has, 1 for the merge itself.
     """
 
     id: str
     segment: str
-    kind: str
+    kind: Kind
     first: int
     last: int
     absorbs_shortcut: bool
@@ -43,6 +47,12 @@ class Option:
     macs: int
     macs_before: int
     rank: int | None = None
+    kept: float = 1.0
+
+    @property
+    def fitted(self) -> bool:
+        """Whether its weights come from calibration data alone, not from the operators."""
+        return self.kind in {"refit", "low-rank"}
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -80,3 +90,21 @@ class Segment:
     shortcut: Shortcut | None
     macs: int
     options: tuple[Option, ...] = ()
+
+    def ends(self, option: Option) -> tuple[str, str]:
+        """The values that a replacement reads and makes; of a drop, the same value afterwards.
+
+        Where the whole of a segment with a shortcut is dropped, the shortcut is what remains.
+        """
+        first, last = self.operators[option.first], self.operators[option.last]
+        if self.closes(option):
+            assert self.shortcut is not None, "an option closes a shortcut that is not there"
+            projection = self.shortcut.operator if option.kind == "drop" else None
+            return projection.output if projection else first.input, self.output
+        return first.input, last.output
+
+    def closes(self, option: Option) -> bool:
+        """Whether the addition of the shortcut goes too."""
+        whole = (option.first, option.last) == (0, len(self.operators) - 1)
+        dropped = option.kind == "drop" and whole and self.shortcut is not None
+        return option.absorbs_shortcut or dropped

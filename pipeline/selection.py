@@ -37,9 +37,7 @@ def offered(map_: Map, recipe: Recipe, dense: fx.GraphModule, reporter: Reporter
     """The options that the recipe allows and the traced model can carry out, in graph order."""
     kernels = set(recipe.plan.kernels)
     allowed = [
-        option
-        for option in map_.options
-        if option.kind == "merge" or set(option.geometry.kernel) <= kernels
+        option for option in map_.options if option.kind != "refit" or set(option.kernel) <= kernels
     ]
     allowed = unpinned(map_, allowed, recipe.plan.pin)
     able = [o for o in allowed if carries_out(dense, map_.segment(o.segment), o)]
@@ -78,7 +76,7 @@ def losses(
     key = {"after": after.name, "options": [o.id for o in options], "images": len(job.calibration)}
 
     def make() -> dict[str, float]:
-        refits = [option for option in options if option.kind == "refit"]
+        refits = [option for option in options if option.fitted]
         with job.reporter.task("fitting every option", len(job.calibration)) as step:
             batches = job.calibration.split(CALIBRATION_BATCH)
             stencils = fit(dense, dense, map_, refits, batches, ridge=RIDGE, step=step)

@@ -19,6 +19,7 @@ from scipy.sparse import csr_array, hstack, vstack
 EXACT = 400  # variables up to which the optimum is proven outright
 KERNEL = 60  # variables of a large problem that are solved for first
 LARGE_GAP = 1e-2  # of the cost: what is left unproven of a large problem, at most
+ROUNDING = 1e-9  # a gap of less is none
 INFEASIBLE = 2  # HiGHS status of scipy.optimize
 
 
@@ -112,7 +113,8 @@ def _solve(problem: Problem, allowed_gap: float) -> Solution | None:
     if found.x is None:
         raise RuntimeError(f"the solver stopped without a plan: {found.message}")
     answer = Solution(found.x, float(found.fun), "optimal", 0.0)
-    return answer if found.status == 0 and not found.mip_gap else _stated(answer, found.mip_gap)
+    proven = found.status == 0 and found.mip_gap <= ROUNDING
+    return answer if proven else _stated(answer, found.mip_gap)
 
 
 def _stated(found: Solution, gap: float) -> Solution:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.geometry import Geometry, compose_all, matrix, refit
 from pipeline.operators import Operator
 
-REFIT_KERNELS = (3, 1)
+LOW_RANK_PARTS = (4, 8, 16)  # of the smaller side of a matrix
 
 
 def span_geometry(operators: Sequence[Operator], glue: Sequence[Sequence[str]]) -> Geometry | str:
@@ -33,11 +33,25 @@ def span_geometry(operators: Sequence[Operator], glue: Sequence[Sequence[str]]) 
     return matrix(operators[0].geometry.in_channels, operators[-1].geometry.out_channels)
 
 
-def refit_geometries(merged: Geometry) -> Iterator[Geometry]:
-    for kernel in REFIT_KERNELS:
+def refit_geometries(merged: Geometry, largest: int) -> Iterator[Geometry]:
+    """Every smaller kernel that the geometry allows, of at most `largest` taps on an axis."""
+    for kernel in range(min(max(merged.kernel, default=1) - 1, largest), 0, -1):
         smaller = refit(merged, kernel)
         if smaller is not None:
             yield smaller
+
+
+def low_ranks(merged: Geometry) -> tuple[int, ...]:
+    """Ranks at which two matrices, in x r and r x out, are smaller than the one; none for kernels.
+
+    A quarter, an eighth and a sixteenth of the full rank: at half of it nothing is saved.
+    """
+    if merged.rank:
+        return ()
+    full = min(merged.in_channels, merged.out_channels)
+    ranks = dict.fromkeys(full // part for part in LOW_RANK_PARTS)
+    within = merged.in_channels + merged.out_channels
+    return tuple(r for r in ranks if r and r * within < merged.parameters)
 
 
 def _names(operators: Sequence[Operator]) -> str:

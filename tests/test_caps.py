@@ -144,6 +144,21 @@ def macs(most: float) -> Cap:
     return Cap(Quantity("macs", "MACs", (Row(10.0, {"a": -6.0, "b": 2.0}),)), most, f"{most:g}")
 
 
+def test_two_options_that_are_dear_together_are_not_taken_together():
+    c = option("c", "u")
+    limits = [Limit("here", 10.0, {"a": -1.0, "b": -1.0, "c": -1.0}, 8.0)]
+    losses = {"a": 1.0, "b": 1.0, "c": 1.5}
+
+    alone = solve([A, B, c], losses, limits)
+    together = solve([A, B, c], losses, limits, pairs={("a", "b"): 1.0})
+
+    assert alone is not None
+    assert together is not None
+    assert set(alone.options) == {"a", "b"}
+    assert "c" in together.options
+    assert together.predicted_loss == 2.5
+
+
 def test_the_budget_that_no_plan_meets_is_named_with_the_least_there_is():
     said = blame([A, B], [Limit("here", 10.0, SAVES, 5.0)], Rules((macs(4.0),)))
 
@@ -218,7 +233,8 @@ def test_predicted_quantities_are_those_of_the_built_network(branched):
 
     for one in found.options:
         built = build(model, found, [one], seed=0)
-        content = sum(v.const_value.nbytes for v in built.graph.initializers.values())
+        tensors = [value.const_value for value in built.graph.initializers.values()]
+        content = sum(tensor.nbytes for tensor in tensors if tensor is not None)
         again = map_model(built)
         assert footprint.weights().of([one.id]) == content, one.id
         assert operators_of(found).of([one.id]) == len(again.operators), one.id

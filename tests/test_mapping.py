@@ -104,7 +104,7 @@ def test_the_document_has_the_fields_that_the_command_line_promises(found):
     segment = shown["segments"][0]
     assert segment["sites"] == ["layer1.0.relu#0"]
     assert segment["operators"][0]["weight"] == "layer1.0.conv1.weight"
-    assert [option["kernel"] for option in segment["options"]] == [[5, 5], [3, 3], [1, 1]]
+    assert [option["kernel"] for option in segment["options"]] == [[5, 5], [3, 3], [1, 1], []]
     assert segment["macs_before"] == segment["options"][0]["macs_before"]
     assert set(shown["refusals"][0]) == {"site", "reason"}
 
@@ -190,10 +190,13 @@ def test_every_span_of_a_longer_chain_is_an_option(branches):
 
     spans = {(o.first, o.last, o.kind) for o in found.segments[0].options}
     assert spans >= {(0, 1, "merge"), (1, 2, "merge"), (0, 2, "merge"), (0, 2, "refit")}
-    assert [o.absorbs_shortcut for o in found.segments[0].options if o.last - o.first == 2] == [
-        True,
-        True,
-    ]
+    whole = {o.kind: o for o in found.segments[0].options if o.last - o.first == 2}
+    assert {kind: o.absorbs_shortcut for kind, o in whole.items()} == {
+        "merge": True,
+        "refit": True,
+        "drop": False,
+    }
+    assert found.segments[0].closes(whole["drop"])
 
 
 def test_a_pointwise_convolution_merges_through_the_mean(branches):

@@ -61,7 +61,8 @@ def test_without_scores_the_fewest_activations_go(network):
     document = plan_file(wish(network, "0.8x"), QUIET)
 
     assert document.loss == "sites"
-    assert document.plan.predicted_loss == len(document.plan.removed_sites) == 1
+    assert len(document.plan.removed_sites) == 1
+    assert 1 <= document.plan.predicted_loss < 1.001  # one site, and what a refit gives up
     assert len(document.plan.options) == 1
 
 
