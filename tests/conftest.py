@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from known_times import Device
 from onnx import TensorProto, helper, numpy_helper
 from tiny_job import RECIPE, Job, shoal
 
@@ -68,6 +69,20 @@ def make_network(tmp_path: Path) -> MakeNetwork:
         return path
 
     return make
+
+
+@pytest.fixture
+def network(make_network: MakeNetwork) -> Path:
+    """Four convolutions: 3 -> 8, then three of 8 -> 8, which cost the most."""
+    return make_network(convolutions=4)
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    """Whatever a bench measures takes as long as the network's size says."""
+    made = Device()
+    monkeypatch.setattr("pipeline.workbench.measure", made.measure)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,10 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_times import CPU, Device
+from known_times import CPU
 from test_planning import option
 from typer.testing import CliRunner
 
-from pipeline import feedback
 from pipeline.__main__ import app
 from pipeline.building import build
 from pipeline.caps import Cap, Quantity, Row, Rules
@@ -286,13 +285,6 @@ def test_a_site_that_is_pinned_cannot_be_removed_as_well(branched):
 
     with pytest.raises(InputError, match="it is pinned too"):
         rules_of(Demands(remove=(site,)), model, found, unpinned(found, found.options, [site]))
-
-
-@pytest.fixture
-def device(monkeypatch) -> Device:
-    made = Device()
-    monkeypatch.setattr(feedback, "measure", made.measure)
-    return made
 
 
 @pytest.mark.usefixtures("device")
