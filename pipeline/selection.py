@@ -16,7 +16,7 @@ from pipeline.criteria import Evidence, Scores
 from pipeline.demands import rules_of, unpinned
 from pipeline.dense import CALIBRATION_BATCH
 from pipeline.effects import losses_from, measure_effects
-from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, judged, limit_of
+from pipeline.feedback import Attempt, Goal, Outcome, close_loop, judged, limit_of
 from pipeline.frontier import dominated, keeps_everything, measure_all, spread
 from pipeline.job import Job, measured_on
 from pipeline.latency_table import tabulate
@@ -27,6 +27,7 @@ from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
 from pipeline.recipe_plan import EFFECT
 from pipeline.refitting import RIDGE, fit
+from pipeline.workbench import Bench
 from profiles.budget import UNLIMITED
 from profiles.store import Store, registry_folder
 from profiles.target import Target

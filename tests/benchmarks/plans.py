@@ -31,13 +31,14 @@ from plans_table import line, read, table_of, write
 from torchvision import models
 
 from pipeline.export import export
-from pipeline.feedback import Attempt, Bench, Goal, Kept, Measured, search
+from pipeline.feedback import Attempt, Goal, Measured, search
 from pipeline.latency_table import Tabulated, tabulate
 from pipeline.mapping import Map, load_model, map_model
 from pipeline.models import build_model
-from pipeline.planning import Limit, Plan, fastest, solve
+from pipeline.planning import by_macs
 from pipeline.progress import Reporter
 from pipeline.recipe import DEFAULT, load_recipe
+from pipeline.workbench import Bench, Kept
 from profiles.budget import parse_budget
 from profiles.environment import fingerprint
 from profiles.store import Store
@@ -148,13 +149,6 @@ def exported(name: str, folder: Path) -> Path:
     return path
 
 
-def by_macs(map_: Map, losses: Mapping[str, float], budget: float) -> Plan:
-    """The plan of the same solver with MACs in place of time, or of fewest MACs."""
-    changes = {option.id: float(option.macs - option.macs_before) for option in map_.options}
-    limit = Limit("macs", float(map_.macs), changes, budget * map_.macs)
-    return solve(map_.options, losses, [limit]) or fastest(map_.options, losses, [limit])
-
-
 def whole(known: Known, attempt: Attempt, predicted: float) -> Whole:
     measured: Measured = attempt.measured[0]
     chosen = [known.bench.options[id_] for id_ in attempt.plan.options]
@@ -186,7 +180,12 @@ def planned(known: Known, goal: Goal, max_rounds: int) -> Row:
     measured = [a.measured[0].ratio.value for a in found.attempts]
     closest = min(range(len(measured)), key=lambda i: found.attempts[i].measured[0].ratio.hi)
     best = closest if found.best is None else found.best
-    cheap = by_macs(known.map_, losses, budget)
+    macs = known.map_.macs
+    cheap = by_macs(options, losses, macs=macs, most=budget * macs)
+    if cheap is None:  # out of reach: the fewest there are
+        changes = {option.id: float(option.macs - option.macs_before) for option in options}
+        cheap = by_macs(options, changes, macs=macs, most=macs)
+        assert cheap is not None, "the dense network has no more MACs than itself"
     same = {frozenset(a.plan.options): a for a in found.attempts}
     flops = same.get(frozenset(cheap.options)) or known.bench.attempt(cheap, [goal])
     saved = sum(o.macs_before - o.macs for o in options if o.id in cheap.options)
@@ -208,7 +207,7 @@ def planned(known: Known, goal: Goal, max_rounds: int) -> Row:
         rounds=tuple(zip(shares, measured, strict=True)),
         feasible=found.best is not None,
         plan=whole(known, found.attempts[best], shares[best]),
-        flops=whole(known, flops, 1 - saved / known.map_.macs),
+        flops=whole(known, flops, 1 - saved / macs),
         seconds=seconds,
         cpu_s=cpu_s,
     )
