@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HEADER = re.compile(r"# python (\d+\.\d+), linux (\w+), glibc 2\.(\d+)")
@@ -37,6 +37,10 @@ class Pin:
         tags += [name for name, minor in OLD_NAMES.items() if minor <= self.glibc]
         platforms = (part for tag in tags for part in ("--platform", f"{tag}_{self.machine}"))
         return [*asked, "--only-binary=:all:", "--implementation", "cp", *platforms]
+
+
+class Unreachable(Exception):
+    """pip gives an index that does not answer and a package that it lacks the same words."""
 
 
 def read_pins(path: Path) -> list[Pin]:
@@ -67,6 +71,12 @@ def missing(pins: list[Pin], ask: Callable[[Pin], list[str]] = ask_index) -> lis
     wrong = []
     for pin in pins:
         there = ask(pin)
+        if not there and not ask(replace(pin, name="pip", source=True)):
+            raise Unreachable(
+                "the package index was not reached, it does not know pip itself: nothing is known "
+                f"of {pin.name}=={pin.version}; see that `pip index versions pip` answers, and run "
+                "again"
+            )
         if pin.version not in there:
             wrong.append(
                 f"{pin.name}=={pin.version} is not there for python {pin.python} on {pin.machine}, "
@@ -79,7 +89,10 @@ if __name__ == "__main__":
     wrong = []
     for path in sorted(Path(__file__).parent.glob("*.txt")):
         pins = read_pins(path)
-        found = missing(pins)
+        try:
+            found = missing(pins)
+        except Unreachable as e:
+            sys.exit(f"{path.name}: {e}")
         print(f"{path.name}: {len(pins) - len(found)} of {len(pins)} pinned versions are there")
         wrong += [f"{path.name}: {reason}" for reason in found]
     sys.exit("\n".join(wrong) or 0)

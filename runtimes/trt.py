@@ -159,6 +159,7 @@ class Trt:
     device: str = "gpu"  # gpu, gpu:1, dla:0
     workspace_mib: int = 0  # 0: no limit but the device's memory
     builder_level: int = 3
+    batches: str = ""  # 1:32, the batches that the engine shall take; else the one measured
     cuda_graph: bool = False
     tf32: bool = False  # fp32 in the graph means fp32
     gpu_fallback: bool = False  # may layers that a DLA cannot run go to the GPU
@@ -185,6 +186,7 @@ class Trt:
             "typing": typing(),
             "tf32": "allowed" if self.tf32 else "off",
             "builder_level": str(self.builder_level),
+            "batches": self.batches or "the one measured",
             "workspace_mib": str(self.workspace_mib) if self.workspace_mib else "no limit",
             "cuda_graph": "yes" if self.cuda_graph else "no",
             "inference_threads": f"{threads}, of which TensorRT uses one to enqueue",
@@ -207,12 +209,23 @@ class Trt:
         return Order(
             declared.precision,
             dynamic,
+            _range(self.batches),
             self.workspace_mib,
             self.builder_level,
             self.tf32,
             dla_core,
             self.gpu_fallback,
         )
+
+
+def _range(batches: str) -> tuple[int, int] | None:
+    if not batches:
+        return None
+    found = re.fullmatch(r"(\d+):(\d+)", batches)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(f"the setting batches is {batches!r}: give the least and the largest, as "
+                         "in 1:32")  # fmt: skip
+    return int(found[1]), int(found[2])
 
 
 def _loaded(path: Path, declared: Declared, order: Order, gpu: cuda.Gpu) -> Loaded:

@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorrt as trt
@@ -48,6 +47,7 @@ class Order:
 
     precision: str
     shapes: Mapping[str, tuple[int, ...]]  # of the dynamic inputs
+    batches: tuple[int, int] | None  # least and largest; None: of `shapes` alone
     workspace_mib: int
     builder_level: int
     tf32: bool
@@ -60,6 +60,7 @@ class Order:
         return {
             "precision": self.precision,
             "shapes": ",".join(sorted(shapes)),
+            "batches": str(self.batches),
             "workspace_mib": str(self.workspace_mib),
             "builder_level": str(self.builder_level),
             "tf32": str(self.tf32),
@@ -85,7 +86,7 @@ def build(path: Path, order: Order, timing: bytes, logger: Messages) -> tuple[by
     if not parser.parse_from_file(str(path)):
         raise InputError(f"TensorRT {trt.__version__} cannot load {path}: {_parse_errors(parser)}")
     config = _configured(builder, order)
-    profile = _profile(builder, network, order.shapes)
+    profile = _profile(builder, network, order)
     if profile is not None:
         config.add_optimization_profile(profile)
     kernels = config.create_timing_cache(timing)
@@ -130,20 +131,34 @@ def _put_on_dla(builder: trt.Builder, config: trt.IBuilderConfig, order: Order, 
 
 
 def _profile(
-    builder: trt.Builder, network: trt.INetworkDefinition, shapes: Mapping[str, tuple[int, ...]]
-) -> Any:
-    """One profile, of exactly the shapes that will run; None when all are fixed."""
+    builder: trt.Builder, network: trt.INetworkDefinition, order: Order
+) -> trt.IOptimizationProfile | None:
+    """One profile, tuned for the shapes that will run; None when all are fixed.
+
+    It takes those shapes alone, or `order.batches` of them: what is deployed for many batches is
+    another engine, whose time may be another.
+    """
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     for tensor in inputs:
         if tensor.is_shape_tensor:
             raise InputError(f"input {tensor.name!r} decides shapes by its values, and a "
                              "measurement has fixed shapes: make it a constant")  # fmt: skip
-    dynamic = [tensor.name for tensor in inputs if -1 in tuple(tensor.shape)]
+    dynamic = [tensor for tensor in inputs if -1 in tuple(tensor.shape)]
+    if order.batches and not any(tensor.shape[0] == -1 for tensor in dynamic):
+        raise InputError("the setting batches is for a network whose batch is dynamic, and every "
+                         "input of this one has a fixed one: export it anew")  # fmt: skip
     if not dynamic:
         return None
     profile = builder.create_optimization_profile()
-    for name in dynamic:
-        profile.set_shape(name, shapes[name], shapes[name], shapes[name])
+    for tensor in dynamic:
+        best = order.shapes[tensor.name]
+        least, most = best, best
+        if order.batches and tensor.shape[0] == -1:
+            least, most = ((size, *best[1:]) for size in order.batches)
+            if not least[0] <= best[0] <= most[0]:
+                raise InputError(f"the batch {best[0]} is outside of {least[0]}:{most[0]}, which "
+                                 "the setting batches allows")  # fmt: skip
+        profile.set_shape(tensor.name, least, best, most)
     return profile
 
 

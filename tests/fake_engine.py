@@ -112,9 +112,9 @@ def inspector_get_engine_information(fake: Any, inspector: Any, _format: Any) ->
 @script("IExecutionContext.set_input_shape")
 def context_set_input_shape(fake: Any, context: Any, name: str, shape: tuple) -> bool:
     declared = shape_of(ports_of(context._state["of"])[name])
-    built = context._state["of"]._state["shapes"].get(name, tuple(shape))
+    least, _, most = context._state["of"]._state["shapes"].get(name, (shape, shape, shape))
     fits = all(size in (-1, given) for size, given in zip(declared, shape, strict=True))
-    if not fits or tuple(shape) != tuple(built):
+    if not fits or not all(a <= b <= c for a, b, c in zip(least, shape, most, strict=True)):
         fake.complain(context, f"{name}: {shape} is not in the profile")
         return False
     context._state["shapes"][name] = tuple(shape)

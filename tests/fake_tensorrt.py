@@ -104,6 +104,7 @@ def builder_build_network(fake: Any, builder: Any, network: Any, config: Any) ->
         "limits": config._state["limits"],
         "dla_core": config._state.get("DLA_core"),
         "timing": config._state["timing"]._state["content"],
+        "shapes": facts["shapes"],
     })  # fmt: skip
     config._state["timing"]._state["content"] += b"timed;"
     return host(fake, pickle.dumps(facts))
@@ -144,7 +145,12 @@ def parser_init(_fake: Any, parser: Any, network: Any, logger: Any) -> None:
 def parser_parse_from_file(_fake: Any, parser: Any, path: str) -> bool:
     model = onnx.load(Path(path))
     known = {schema.name for schema in onnx.defs.get_all_schemas()}
-    parser._state["errors"] = [n for n in model.graph.node if n.op_type not in known]
+    types = {weight.name: weight.data_type for weight in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in known:
+            parser._state["errors"].append((node, "No importer registered for op"))
+        elif types.get((*node.input, "", "", "")[2]) == onnx.TensorProto.UINT8:
+            parser._state["errors"].append((node, "Non-zero zero point is not supported"))
     parser._state["network"]._state["model"] = model
     return not parser._state["errors"]
 
@@ -156,22 +162,22 @@ def parser_num_errors(_fake: Any, parser: Any) -> int:
 
 @script("OnnxParser.get_error")
 def parser_get_error(fake: Any, parser: Any, index: int) -> Any:
-    return fake.new("ParserError", node=parser._state["errors"][index])
+    return fake.new("ParserError", said=parser._state["errors"][index])
 
 
 @script("ParserError.desc")
-def error_desc(_fake: Any, _error: Any) -> str:
-    return "No importer registered for op"
+def error_desc(_fake: Any, error: Any) -> str:
+    return error._state["said"][1]
 
 
 @script("ParserError.node_name")
 def error_node_name(_fake: Any, error: Any) -> str:
-    return error._state["node"].name
+    return error._state["said"][0].name
 
 
 @script("ParserError.node_operator")
 def error_node_operator(_fake: Any, error: Any) -> str:
-    return error._state["node"].op_type
+    return error._state["said"][0].op_type
 
 
 @script("INetworkDefinition.num_inputs")
@@ -198,9 +204,11 @@ def dims_getitem(_fake: Any, dims: Any, index: int) -> int:
 
 @script("IOptimizationProfile.set_shape")
 def profile_set_shape(
-    _fake: Any, profile: Any, name: str, _least: Any, best: Any, _most: Any
+    _fake: Any, profile: Any, name: str, least: Any, best: Any, most: Any
 ) -> None:
-    profile._state["shapes"][name] = tuple(best)
+    if not all(a <= b <= c for a, b, c in zip(least, best, most, strict=True)):
+        raise ValueError("Shape provided for min, opt and max must be in that order")
+    profile._state["shapes"][name] = (tuple(least), tuple(best), tuple(most))
 
 
 @script("IBuilderConfig.set_flag")

@@ -130,6 +130,22 @@ def test_a_version_that_the_index_lacks_is_named_with_what_it_has(tmp_path):
     ]
 
 
+PIN = resolve.Pin("pycuda", "2026.1", "3.12", "x86_64", 39, True)
+
+
+def test_an_index_that_does_not_answer_is_not_taken_for_one_that_lacks_a_version():
+    with pytest.raises(resolve.Unreachable, match=r"was not reached.*nothing is known of pycuda=="):
+        resolve.missing([PIN], lambda _pin: [])
+
+
+def test_a_package_that_an_index_lacks_altogether_is_named():
+    index = {"pip": ["26.0"], "pycuda": []}
+
+    (wrong,) = resolve.missing([PIN], lambda pin: index[pin.name])
+
+    assert wrong.endswith("there are: none")
+
+
 def test_wheels_of_a_newer_glibc_are_not_asked_for(tmp_path):
     (tmp_path / "board.txt").write_text(
         "# python 3.10, linux aarch64, glibc 2.27\nnumpy==1.26.4\npycuda==2026.1  # source\n"

@@ -7,9 +7,11 @@ import pytest
 from loopback_sshd import NEEDED, reachable, target_file
 from typer.testing import CliRunner
 
+from pipeline import bench, workbench
 from pipeline.__main__ import app
 from pipeline.job import measured_on
 from profiles.remote import fingerprint_of_all
+from profiles.rounds import Sampling
 from profiles.target import Target, find_target
 
 pytestmark = NEEDED
@@ -17,6 +19,7 @@ RECIPE = """
 name = "tiny"
 seed = 0
 threads = 1
+verify = []
 
 [model]
 spec = "vgg8"
@@ -47,6 +50,15 @@ epochs = 1
 batch_size = 100
 learning_rate = 0.02
 """
+
+
+@pytest.fixture(autouse=True)
+def briefly_sampled(monkeypatch):
+    """How precise the numbers are is no fact of these tests."""
+    brief = Sampling(block_s=0.002, min_runs=5, warm_up_s=0.02, warm_up_cap_s=0.06)
+    monkeypatch.setattr(bench, "ALONE", brief)
+    monkeypatch.setattr(workbench, "FINISHED", brief)
+    monkeypatch.setattr(workbench, "WARM_UP_S", brief.warm_up_s)
 
 
 @pytest.fixture
