@@ -14,18 +14,17 @@ from torch import fx
 from pipeline.activations import Statistics
 from pipeline.collapse import Certificate, certify, collapse
 from pipeline.collapse.collapsing import How
-from pipeline.decided import decide
 from pipeline.dense import CALIBRATION_BATCH, load_weights, schedule_of
 from pipeline.export import export
-from pipeline.feedback import Bench, Goal, Measured
+from pipeline.feedback import Goal, Measured
 from pipeline.finetune import accuracy, distil, predict
 from pipeline.job import Job, measured_on, write_bytes
 from pipeline.linearise import Stencil, blank_stencil, group_weights, linearise, refit_weight
 from pipeline.mapping import Map, Option, load_model
 from pipeline.refitting import RIDGE, fit
 from pipeline.verify import Parity, verify
+from pipeline.workbench import Bench
 from profiles.budget import UNLIMITED
-from profiles.deciding import looks_from
 from profiles.target import Target
 from runtimes.onnx_file import sha256
 
@@ -224,10 +223,9 @@ def measured(
 ) -> Measured:
     """The artifact beside the dense network, until it is known whether it meets its budget."""
     budget = next((goal.budget for goal in goals if goal.target.name == target.name), UNLIMITED)
-    looks = looks_from(bench.rounds)
     key = {
         "artifact": sha256(artifact),
-        "rounds": bench.rounds if budget == UNLIMITED else looks.rounds,
+        "rounds": bench.rounds,
         "budget": budget.text,
         **measured_on(target),
     }
@@ -235,6 +233,6 @@ def measured(
     def make() -> Measured:
         if budget == UNLIMITED:
             return bench.compare(artifact, target)
-        return decide(bench, artifact, target, budget, looks)
+        return bench.decide(artifact, target, budget, say=job.reporter.say)
 
     return job.record("measured", key, Measured, make)

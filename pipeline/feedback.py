@@ -7,33 +7,24 @@ less loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import onnx_ir as ir
-
-from pipeline.building import build
 from pipeline.caps import FREE, Rules
 from pipeline.correction import corrected
 from pipeline.infeasible import blame
-from pipeline.mapping import Map, Option
-from pipeline.pace import laps
+from pipeline.mapping import Option
 from pipeline.planning import NO_PAIRS, LatencyTable, Limit, Plan, fastest, solve
 from pipeline.ties import quickest
-from pipeline.yardstick import DIFFERS, conditions, sizes, write_yardstick
 from profiles.budget import Budget
 from profiles.comparison import ratio
 from profiles.measurement import Measurement
-from profiles.rounds import measure
 from profiles.statistics import Estimate
 from profiles.target import Target
 from runtimes.errors import InputError
 
-DENSE_LAPS = 2  # block pairs of dense alone and round
 LESS = 1e-5  # of the loss: what differs by no more is the same
-WARM_UP_S = 0.3  # per round of a whole plan: caches and clocks, beside a fresh process
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +46,24 @@ class Measured:
     rounds: int
     samples: int  # of the network; the dense one has as many
 
+    @classmethod
+    def beside(
+        cls,
+        dense: Measurement,
+        network: Measurement,
+        confidence: float = 0.95,
+        across: Collection[str] = (),
+    ) -> Measured:
+        """What two records say that were measured in one trial, the dense network's first."""
+        return cls(
+            network.target,
+            network.estimate_ms(confidence),
+            dense.estimate_ms(confidence),
+            ratio(network, dense, confidence, across),
+            len(network.by_round()),
+            len(network.samples_ns()),
+        )
+
     def meets(self, budget: Budget) -> bool:
         """The upper bound of the interval is within the budget.
 
@@ -69,16 +78,6 @@ class Measured:
         if budget.ratio is not None:
             return self.ratio.lo > budget.ratio
         return self.latency_ms.lo > budget.limit_ms(self.dense_ms.value)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The dense network on one target; `conditions` name all that a latency there depends on."""
-
-    measured: Measured
-    yardstick_ms: float
-    conditions: str
-    runtime_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,113 +117,6 @@ class Device(Protocol):
     """Builds a plan's network and measures it whole."""
 
     def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt: ...
-
-
-class Bench:
-    """Builds variants of one dense network in a folder and measures them beside it."""
-
-    def __init__(
-        self,
-        dense: ir.Model,
-        map_: Map,
-        folder: Path,
-        *,
-        seed: int,
-        rounds: int,
-        sizes: Mapping[str, tuple[int, ...]] | None = None,
-    ):
-        """`sizes` of one sample, by input, where the network leaves more than the batch open."""
-        self.dense, self.map, self.folder = dense, map_, folder
-        self.seed, self.rounds = seed, rounds
-        self.sizes = sizes or {}
-        self.options: dict[str, Option] = {option.id: option for option in map_.options}
-        self.dense_path = folder / "dense.onnx"
-        ir.save(dense, self.dense_path)
-        self.yardstick = write_yardstick(folder / "yardstick.onnx")
-        self.dense_ms: dict[str, float] = {}  # by target, once it is known
-
-    def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt:
-        """The planned network, weights random, measured whole on every target."""
-        path = self.planned(plan)
-        return judged(plan, [self.compare(path, goal.target) for goal in goals], goals)
-
-    def planned(self, plan: Plan) -> Path:
-        """The planned network; the next one is written over it."""
-        path = self.folder / "plan.onnx"
-        chosen = [self.options[id_] for id_ in plan.options]
-        ir.save(build(self.dense, self.map, chosen, seed=self.seed), path)
-        return path
-
-    def keep(self, target: Target) -> Kept:
-        """The dense network as it is, which is itself exactly, beside the yardstick."""
-        dense, yardstick = self._pairs(target, self.yardstick, DENSE_LAPS)
-        latency, itself = dense.estimate_ms(), Estimate(1.0, 1.0, 1.0, 1.0)
-        self.dense_ms[target.name] = latency.value
-        samples = len(dense.samples_ns())
-        return Kept(
-            Measured(target.name, latency, latency, itself, self.rounds, samples),
-            ratio(yardstick, dense, across=DIFFERS).value * latency.value,
-            conditions(dense),
-            dense.identity.get("runtime_version", ""),
-        )
-
-    def compare(self, path: Path, target: Target) -> Measured:
-        """One network beside the dense one, in as many pairs as its slowness allows."""
-        dense, network = self._pairs(target, path, laps(self.dense_ms.get(target.name)))
-        self.dense_ms[target.name] = dense.median_ms
-        return Measured(
-            target.name,
-            network.estimate_ms(),
-            dense.estimate_ms(),
-            ratio(network, dense),
-            self.rounds,
-            len(network.samples_ns()),
-        )
-
-    def _pairs(self, target: Target, path: Path, count: int) -> list[Measurement]:
-        paths = [self.dense_path, path]
-        return measure(
-            target,
-            paths,
-            rounds=self.rounds,
-            seed=self.seed,
-            shapes=self._shapes(target),
-            laps=count,
-            warm_up_s=WARM_UP_S,
-        )
-
-    def beside(
-        self,
-        reference: Path,
-        target: Target,
-        builds: Sequence[Callable[[], ir.Model]],
-        *,
-        step: Callable[[int], None],
-        **sampling: Any,
-    ) -> list[Estimate]:
-        """Every network as a ratio to the reference; `step` hears how many after each round."""
-        paths: list[Path] = []
-        shapes = self._shapes(target)
-        for index, make in enumerate(builds):
-            paths.append(self.folder / f"variant-{index}.onnx")
-            variant = make()
-            shapes |= sizes(variant, target.batch)
-            ir.save(variant, paths[-1])
-        first, *variants = measure(
-            target,
-            [reference, *paths],
-            rounds=self.rounds,
-            seed=self.seed,
-            shapes=shapes,
-            on_round=lambda _: step(len(paths)),
-            **sampling,
-        )
-        for path in paths:
-            path.unlink()
-        return [ratio(variant, first, across=DIFFERS) for variant in variants]
-
-    def _shapes(self, target: Target) -> dict[str, tuple[int, ...]]:
-        return {name: (target.batch, *size) for name, size in self.sizes.items()}
 
 
 def judged(plan: Plan, measured: Sequence[Measured], goals: Sequence[Goal]) -> Attempt:

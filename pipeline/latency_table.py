@@ -26,12 +26,12 @@ import onnx_ir as ir
 from pydantic import TypeAdapter
 
 from pipeline.building import build
-from pipeline.feedback import Bench, Kept
 from pipeline.mapping import Option
 from pipeline.pace import block_s
 from pipeline.pieces import Piece, cut_out, geometry_of, weight_bytes
 from pipeline.planning import LatencyTable
 from pipeline.progress import Reporter
+from pipeline.workbench import Bench, Kept
 from profiles.statistics import Estimate
 from profiles.store import Store
 from profiles.target import Target

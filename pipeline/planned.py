@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from pipeline.caps import Rules
 from pipeline.demands import NO_DEMANDS, Demands, rules_of, unpinned
-from pipeline.feedback import Attempt, Bench, Goal, judged, limit_of, out_of_reach, search
+from pipeline.feedback import Attempt, Goal, judged, limit_of, out_of_reach, search
 from pipeline.frontier import keeps_everything, measure_all, spread
 from pipeline.infeasible import blame
 from pipeline.latency_table import tabulate
@@ -32,6 +32,7 @@ from pipeline.plan_found import Asked, Found, document
 from pipeline.planning import Plan
 from pipeline.progress import Reporter
 from pipeline.resumed import Resumed, job_of
+from pipeline.workbench import Bench
 from profiles.budget import UNLIMITED
 from profiles.store import Store, registry_folder
 from runtimes.errors import InputError, NothingMeasured, RuntimeUnavailable

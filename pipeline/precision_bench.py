@@ -13,14 +13,14 @@ import onnx_ir as ir
 
 from pipeline.building import build
 from pipeline.documents import FrontierRow
-from pipeline.feedback import WARM_UP_S, Goal, Measured
+from pipeline.feedback import Goal, Measured
 from pipeline.mapping import Map, load_model, map_model
 from pipeline.measured_record import latency
 from pipeline.plan_document import PlanDocument
 from pipeline.plan_file import losses_of
 from pipeline.planned import Wish
 from pipeline.precision import activations_for, make
-from profiles.comparison import ratio
+from pipeline.workbench import WARM_UP_S
 from profiles.rounds import measure
 from profiles.target import Target
 from runtimes.base import Precision
@@ -69,14 +69,7 @@ class Narrowing:
             laps=LAPS,
             warm_up_s=WARM_UP_S,
         )
-        return Measured(
-            target.name,
-            narrow.estimate_ms(),
-            dense.estimate_ms(),
-            ratio(narrow, dense, across=ACROSS),
-            self.rounds,
-            len(narrow.samples_ns()),
-        )
+        return Measured.beside(dense, narrow, across=ACROSS)
 
     def row(
         self,

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.documents import CompressDocument, VariantRecord
-from pipeline.feedback import WARM_UP_S, Goal, Measured
+from pipeline.feedback import Goal, Measured
 from pipeline.job import Job, measured_on
 from pipeline.measured_record import latency
 from pipeline.precision import activations_for
 from pipeline.precision_bench import ACROSS, LAPS
 from pipeline.variants import Variant, variants, why_refused
-from profiles.comparison import ratio
+from pipeline.workbench import WARM_UP_S
 from profiles.rounds import measure
 from profiles.target import Target
 from runtimes.onnx_file import sha256
@@ -88,13 +88,6 @@ def _measured(job: Job, dense: Path, path: Path, target: Target) -> Measured:
             laps=LAPS,
             warm_up_s=WARM_UP_S,
         )
-        return Measured(
-            target.name,
-            narrow.estimate_ms(),
-            reference.estimate_ms(),
-            ratio(narrow, reference, across=ACROSS),
-            rounds,
-            len(narrow.samples_ns()),
-        )
+        return Measured.beside(reference, narrow, across=ACROSS)
 
     return job.record("narrow", {**key, **measured_on(target)}, Measured, make)

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from pipeline.feedback import Attempt, Bench, Goal, Kept, Measured, judged
+from pipeline.feedback import Attempt, Goal, Measured, judged
 from pipeline.planning import Plan
+from pipeline.workbench import Bench, Kept
 from profiles.store import Store
 from profiles.target import Target
 

@@ -14,7 +14,7 @@ from pipeline.activations import Statistics
 from pipeline.caps import Rules
 from pipeline.criteria import Evidence, Scores
 from pipeline.demands import rules_of, unpinned
-from pipeline.feedback import Attempt, Bench, Goal, Outcome, close_loop, judged, limit_of
+from pipeline.feedback import Attempt, Goal, Outcome, close_loop, judged, limit_of
 from pipeline.frontier import dominated, keeps_everything, measure_all, spread
 from pipeline.interactions import Pair
 from pipeline.job import Job, measured_on
@@ -24,6 +24,7 @@ from pipeline.mapping import Map, Option
 from pipeline.planning import LatencyTable, Plan, fastest
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
+from pipeline.workbench import Bench
 from profiles.budget import UNLIMITED
 from profiles.store import Store, registry_folder
 from profiles.target import Target

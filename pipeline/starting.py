@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import fx
 
 from pipeline.dense import dense_network
-from pipeline.feedback import Bench
 from pipeline.job import Job
 from pipeline.mapping import Map, load_model, map_model
 from pipeline.tracing import trace
+from pipeline.workbench import Bench
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from time import monotonic
 import onnx_ir as ir
 from pydantic import TypeAdapter
 
-from pipeline.feedback import Bench, Kept
 from pipeline.latency_table import Tabulated, tabulate
 from pipeline.mapping import MAX_KERNEL, Map, load_model, map_model
 from pipeline.output import check_out, write_out
 from pipeline.progress import Reporter
 from pipeline.table_document import EntryRow, OptionTime, TableDocument
+from pipeline.workbench import Bench, Kept
 from profiles.environment import fingerprint
 from profiles.store import Store, registry_folder
 from profiles.target import Target, find_target

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from profiles.artifact_store import sync
 from runtimes.errors import InputError
 
 RECORD = "stage.json"
@@ -124,7 +125,7 @@ class Workspace:
                 ) from e
             raise
         aside.rename(folder)
-        _flush_one(self._stages)
+        sync(self._stages)
         return folder
 
     def deliver(self, source: Path, name: str) -> Path:
@@ -134,7 +135,7 @@ class Workspace:
         aside = folder / f".{name}.{os.getpid()}"
         try:
             shutil.copyfile(source, aside)
-            _flush_one(aside)
+            sync(aside)
             aside.replace(folder / name)
         finally:
             aside.unlink(missing_ok=True)
@@ -151,11 +152,11 @@ def write_whole(path: Path, content: str) -> Path:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         aside.write_text(content, encoding="utf-8")
-        _flush_one(aside)
+        sync(aside)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-    _flush_one(path.parent)
+    sync(path.parent)
     return path
 
 
@@ -166,13 +167,5 @@ def _hash(name: str, key: Mapping[str, Any]) -> str:
 
 def _flush(folder: Path) -> None:
     for path in folder.rglob("*"):
-        _flush_one(path)
-    _flush_one(folder)
-
-
-def _flush_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
+    sync(folder)

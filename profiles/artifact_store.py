@@ -130,7 +130,7 @@ class ArtifactStore:
             raise InputError(f"the network reads {', '.join(sorted(outside))}, which is no file of "
                              "its own artifact")  # fmt: skip
         for file in manifest:
-            _sync(partial / file)
+            sync(partial / file)
         try:
             partial.rename(place)
         except OSError:
@@ -162,7 +162,8 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """A file, or a folder with the names in it, is on the disk when this returns."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -31,6 +31,14 @@ from profiles.statistics import (
 from profiles.target import Target
 from runtimes.errors import InputError
 
+TIMES = (1, 2, 3)  # the first look's rounds
+
+
+def looks_from(rounds: int, *, alpha: float) -> Rule:
+    """The first look after `rounds`, or after as many as its share of alpha needs."""
+    first = max(rounds, fewest_rounds(alpha / len(TIMES)))
+    return Rule(margin=0.0, alpha=alpha, looks=tuple(first * n for n in TIMES))
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetDecision:
@@ -97,20 +105,19 @@ def decide_budget(
     across: Collection[str] = (),
 ) -> BudgetDecision:
     """The verdict at one look; `reference` counts for a relative budget alone."""
-    confidence = 1 - 2 * rule.alpha_per_look
     looks = len(rule.looks)
     if budget.ratio is None:
         medians = measured.round_medians_ms()
         limit = budget.limit_ms(0.0)
         over = sum(one > limit for one in medians)
         p_value = sign_test_p(over, len(medians) - over)
-        value = quantile_interval(medians, 0.5, confidence)
+        value = quantile_interval(medians, 0.5, rule.confidence)
         unit = "ms"
     else:
         limit = budget.ratio
         logs = log_ratios(measured, reference, across)
         p_value = signed_rank_p([one - log(limit) for one in logs])
-        value = ratio(measured, reference, confidence, across)
+        value = ratio(measured, reference, rule.confidence, across)
         unit = "x of the baseline"
     return within(
         value, limit, unit, rounds=len(measured.rounds), alpha=rule.alpha_per_look,

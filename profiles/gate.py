@@ -49,6 +49,11 @@ class Rule:
     def alpha_per_look(self) -> float:
         return self.alpha / len(self.looks)
 
+    @property
+    def confidence(self) -> float:
+        """Of the interval at a look, whose two ends are one-sided bounds."""
+        return 1 - 2 * self.alpha_per_look
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -92,7 +97,7 @@ def decide(logs: Sequence[float], rule: Rule) -> Decision:
     low, high = signed_rank_bound(logs, rule.alpha_per_look)
     centre = float(walsh_averages(logs)[_middle(len(logs))].mean())
     p_value = min(1.0, len(rule.looks) * signed_rank_p([one - limit for one in logs]))
-    estimate = Estimate(exp(centre), exp(low), exp(high), 1 - 2 * rule.alpha_per_look)
+    estimate = Estimate(exp(centre), exp(low), exp(high), rule.confidence)
     needed = fewest_rounds(rule.alpha_per_look)
     if len(logs) < needed:
         verdict, reason = (

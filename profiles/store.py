@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,13 +17,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from profiles.kept import keep, kept_at
 from profiles.measurement import Measurement, measurement_from
 from runtimes.errors import InputError, NothingMeasured
-from runtimes.onnx_file import content_sha256, read_declared
 
 ENVIRONMENT = "SHOAL_REGISTRY"
 BUSY_S = 30.0
-MODEL = "model.onnx"
 KEPT = timedelta(days=1)  # the parts of an unfinished job
 MIGRATIONS = (
     """
@@ -117,7 +114,7 @@ class Store:
 
     def promote(self, name: str, measurement: Measurement, note: str | None = None) -> Baseline:
         """Keep the measurement and its artifact under a name."""
-        artifact = self._keep_artifact(measurement)
+        artifact = keep(measurement.artifact, self.folder)
         now = _now()
         with self._writing() as database:
             number = self._insert(database, measurement)
@@ -143,7 +140,7 @@ class Store:
                 "(`shoal promote` stores one)"
             )
         measurement = measurement_from(json.loads(row[2]))
-        artifact = self._artifact_path(measurement.artifact.sha256)
+        artifact = kept_at(self.folder, measurement.artifact.sha256)
         return Baseline(name, target, row[0], row[1], artifact, measurement)
 
     def keep_calibration(self, target: str, record: str) -> None:
@@ -257,48 +254,6 @@ class Store:
     def _roll_back(self) -> None:
         if self.connection.in_transaction:  # a full disk has ended it already
             self.connection.execute("ROLLBACK")
-
-    def _artifact_path(self, digest: str) -> Path:
-        """A file, or in a folder of its own with the weights that it keeps beside it."""
-        folder = self.folder / "artifacts" / digest
-        return folder / MODEL if folder.is_dir() else folder.with_name(f"{digest}.onnx")
-
-    def _keep_artifact(self, measurement: Measurement) -> Path:
-        """A copy by content, whole or not at all."""
-        source, digest = measurement.artifact.path, measurement.artifact.sha256
-        artifacts = self.folder / "artifacts"
-        try:
-            artifacts.mkdir(exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=artifacts) as folder:
-                copy = Path(folder) / digest
-                weights = copy_whole(source, copy)
-                if content_sha256(copy / MODEL, weights) != digest:
-                    raise InputError(
-                        f"{source} has changed since it was measured: measure it again and "
-                        "promote that"
-                    )
-                if not weights:
-                    (copy / MODEL).replace(artifacts / f"{digest}.onnx")
-                elif not (artifacts / digest).is_dir():
-                    copy.replace(artifacts / digest)
-        except OSError as e:
-            raise NothingMeasured(
-                f"{source} could not be copied to the registry {self.folder} ({e.strerror}): "
-                "nothing was promoted"
-            ) from e
-        return self._artifact_path(digest)
-
-
-def copy_whole(source: Path, folder: Path) -> tuple[str, ...]:
-    """Copy the file as MODEL and its weights under their own names, which are returned."""
-    weights = read_declared(source).external
-    for name, place in ((source.name, MODEL), *((name, name) for name in weights)):
-        into = (folder / place).resolve()
-        if not into.is_relative_to(folder.resolve()):
-            raise InputError(f"{source} keeps weights in {name}, outside of its own folder")
-        into.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.parent / name, into)
-    return weights
 
 
 def _now(before: timedelta = timedelta(0)) -> str:

@@ -28,6 +28,14 @@ NEEDED = pytest.mark.skipif(
 )
 
 
+def interpreter(folder: Path, lines: str) -> str:
+    """One that does something else first."""
+    path = folder / "python there"
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
 class LoopbackSshd:
     """`with LoopbackSshd(folder) as device:` then reach it by `ssh -F device.config device`."""
 

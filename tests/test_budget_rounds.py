@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from test_measurement import measurement
 
+from pipeline.feedback import Measured
 from profiles.budget import parse_budget
-from profiles.budget_rounds import decide_budget, fit_or_not, measure_against
+from profiles.budget_rounds import decide_budget, fit_or_not, looks_from, measure_against
 from profiles.fitness import judge
 from profiles.gate import FAIL, INCONCLUSIVE, PASS, UNFIT, Rule
 from profiles.measurement import Block
 from profiles.rounds import Sampling
+from profiles.statistics import signed_rank_interval
 from profiles.target import Target
 from runtimes.errors import InputError
 
@@ -131,3 +133,30 @@ def test_rounds_go_on_while_the_budget_is_open(make_network):
 def test_a_relative_budget_needs_something_to_be_relative_to(make_network):
     with pytest.raises(InputError, match=r"'0\.5x' is relative"):
         measure_against(NULL, [make_network()], parse_budget("0.5x"), rule=RULE, sampling=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("asked", "looks"), [(6, (8, 16, 24)), (8, (8, 16, 24)), (20, (20, 40, 60))]
+)
+def test_a_look_has_the_rounds_that_its_level_needs(asked, looks):
+    rule = looks_from(asked, alpha=0.02)
+
+    assert rule.looks == looks
+    values = list(np.random.default_rng(0).normal(size=looks[0]))
+    assert signed_rank_interval(values, rule.confidence).confidence >= rule.confidence
+
+
+@pytest.mark.parametrize("budget", ["1ms", "0.5x"])
+def test_a_measured_network_meets_a_budget_when_the_decision_passes_and_no_other_time(budget):
+    noise, rule, told = np.random.default_rng(0), looks_from(8, alpha=0.025), set()
+    for speed in np.linspace(0.9, 1.1, 21):
+        host = noise.lognormal(0, 0.03, 8)
+        shallow, dense = lasting(*host * speed * noise.lognormal(0, 0.02, 8)), lasting(*2 * host)
+
+        verdict_ = verdict(budget, shallow, dense, rule=rule).verdict
+        found = Measured.beside(dense, shallow, rule.confidence)
+
+        assert found.meets(parse_budget(budget)) == (verdict_ == PASS)
+        assert found.misses(parse_budget(budget)) == (verdict_ == FAIL)
+        told.add(verdict_)
+    assert told == {PASS, FAIL, INCONCLUSIVE}

@@ -3,10 +3,9 @@
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from loopback_sshd import SSHD, LoopbackSshd, target_file
+from loopback_sshd import interpreter, target_file
 from typer.testing import CliRunner
 
 from pipeline import checking
@@ -37,22 +36,15 @@ def broken_at(target):
     return document.broken, link.detail, checking.exit_code(document)
 
 
-def interpreter(folder, command):
-    script = folder / "python"
-    script.write_text(f'#!/bin/sh\n{command} "$@"\n')
-    script.chmod(0o755)
-    return str(script)
-
-
 def without_numpy(folder):
-    return interpreter(folder, f"exec {sys.executable} -S")
+    return interpreter(folder, f'exec {sys.executable} -S "$@"')
 
 
 def without_onnxruntime(folder):
     (folder / "onnxruntime.py").write_text(
         "raise ModuleNotFoundError('no onnxruntime', name='onnxruntime')"
     )
-    return interpreter(folder, f"PYTHONPATH={folder}:$PYTHONPATH exec {sys.executable}")
+    return interpreter(folder, f'PYTHONPATH={folder}:$PYTHONPATH exec {sys.executable} "$@"')
 
 
 def test_a_target_on_this_machine_holds():
@@ -185,14 +177,6 @@ def test_a_target_that_is_called_check_is_shown(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["targets", "check", "--json"])
 
     assert json.loads(done.stdout)["targets"][0]["description"] == "the till"
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    if not Path(SSHD).exists():
-        pytest.skip("no sshd here: apt-get install openssh-server")
-    with LoopbackSshd(tmp_path_factory.mktemp("device")) as device:
-        yield device
 
 
 @pytest.fixture

@@ -8,20 +8,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tiny_job import Log
 
 from pipeline import fashion_mnist
 from pipeline.datasets import cache_folder, load_dataset
 from pipeline.progress import Reporter
 from runtimes.errors import InputError
-
-
-class Log(Reporter):
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.lines = []
-
-    def say(self, message):
-        self.lines.append(message)
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_times import CPU, OPENVINO, Device
+from known_times import CPU, OPENVINO
 from pydantic import TypeAdapter
 from test_planning import FASTER, LOSSES, A, B, C, limit, option
 from typer.testing import CliRunner
 
-from pipeline import feedback
 from pipeline.__main__ import app
 from pipeline.feedback import Attempt, Measured
 from pipeline.frontier import dominated, spread
@@ -119,18 +118,6 @@ def test_a_plan_that_is_faster_on_one_target_is_not_dominated():
     points = [attempt(1, 0.8, 0.9), attempt(2, 0.85, 0.7), attempt(2, 0.85, 0.9)]
 
     assert dominated(points) == (False, False, True)
-
-
-@pytest.fixture
-def device(monkeypatch) -> Device:
-    made = Device()
-    monkeypatch.setattr(feedback, "measure", made.measure)
-    return made
-
-
-@pytest.fixture
-def network(make_network):
-    return make_network(convolutions=4)
 
 
 @pytest.mark.usefixtures("device")

@@ -1,53 +1,16 @@
-"""The verbs that measure, from the command line to the exit code, on real networks."""
+"""The gate from the command line to its files and exit code, on real networks."""
 
 import errno
 import json
-import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pipeline import bench, compare, console, gate, gating
-from pipeline.__main__ import app
+from pipeline import gate
 from profiles import fitness
 from profiles.measurement import write_atomically
-from profiles.rounds import Sampling
 
-QUICK = Sampling(block_s=0.002, min_runs=10, laps=3, warm_up_s=0.02, warm_up_cap_s=0.04)
-
-
-@pytest.fixture(autouse=True)
-def quick_and_calm(monkeypatch, tmp_path):
-    """Short blocks, and no verdict about the machine that the tests happen to run on."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gating, "PAIRED", QUICK)
-    monkeypatch.setattr(fitness, "DISTURBED_LIMIT", 1.0)
-    monkeypatch.setattr(compare, "PAIRED", QUICK)
-    monkeypatch.setattr(bench, "ALONE", replace(QUICK, block_s=0.0, laps=2))
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-
-
-@pytest.fixture
-def shoal(monkeypatch, capsys):
-    """`shoal("bench", path)` gives (exit code, document or None, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["shoal", *(str(one) for one in arguments)])
-        with pytest.raises(SystemExit) as ended:
-            console.run(app)
-        said = capsys.readouterr()
-        document = json.loads(said.out) if said.out.startswith("{") else None
-        return ended.value.code, document, said.err
-
-    return run
-
-
-@pytest.fixture
-def networks(make_network):
-    small = make_network("small.onnx", convolutions=2)
-    large = make_network("large.onnx", convolutions=12, channels=24)
-    return small, large
+pytestmark = pytest.mark.usefixtures("quick_and_calm")
 
 
 def test_a_slower_network_fails_the_gate_and_every_file_says_so(shoal, networks, tmp_path):
@@ -265,52 +228,6 @@ def test_an_absolute_gate_measures_the_candidate_alone(shoal, networks, tmp_path
     assert document["checks"][0]["unit"] == "x of the stored baseline"
 
 
-def test_bench_writes_its_samples_and_its_document(shoal, networks, tmp_path):
-    samples = tmp_path / "samples.json"
-
-    code, document, _ = shoal("bench", networks[0], "--rounds", 3, "--samples", samples, "--json")
-
-    assert code == 0
-    assert document["schema"] == "shoal.bench/1"
-    assert document["rounds"] == 3
-    assert document["p99_ms"] is None
-    assert "too few" in document["tails"][2]["reason"]
-    assert document["identity"]["batch"] == "1"
-    assert len(json.loads(samples.read_text())["blocks"]) == 6
-
-
-@pytest.mark.parametrize("target", ["x86-cpu", "x86-openvino"])
-def test_layers_are_mapped_back_to_nodes_and_segments(shoal, networks, target):
-    code, document, said = shoal(
-        "bench", networks[1], "--rounds", 1, "--layers", "--target", target, "--json"
-    )
-    assert code == 0, said
-
-    convolutions = [row for row in document["layers"]["layers"] if row["kind"].startswith("Conv")]
-    assert len(convolutions) == 12
-    assert all(row["node"] and row["segment"] for row in convolutions)
-    assert sum(one["share"] for one in document["layers"]["segments"]) == pytest.approx(1)
-
-
-def test_bench_on_an_unfit_host_ends_with_four(shoal, networks, monkeypatch):
-    monkeypatch.setattr(fitness, "DISTURBED_LIMIT", -1.0)
-
-    code, document, _ = shoal("bench", networks[0], "--rounds", 1, "--json")
-
-    assert code == 4
-    assert document["fitness"]["verdict"] == "unfit"
-
-
-def test_an_unfit_host_takes_the_verdict_back(shoal, networks, monkeypatch):
-    monkeypatch.setattr(fitness, "DISTURBED_LIMIT", -1.0)
-
-    code, document, _ = shoal("compare", *networks, "--rounds", 7, "--json")
-
-    assert code == 4
-    assert document["verdict"] == "UNFIT"
-    assert "it would have been FAIL" in document["reason"]
-
-
 def test_numbers_of_an_unfit_host_enter_no_trend(shoal, networks, tmp_path, monkeypatch):
     monkeypatch.setattr(fitness, "DISTURBED_LIMIT", -1.0)
 
@@ -323,54 +240,3 @@ def test_numbers_of_an_unfit_host_enter_no_trend(shoal, networks, tmp_path, monk
     assert (code, document["verdict"]) == (4, "UNFIT")
     assert written == {"gate.json", "junit.xml", "summary.md"}
     assert '<skipped message="UNFIT' in (tmp_path / "gate" / "junit.xml").read_text()
-
-
-def test_nothing_is_promoted_from_an_unfit_host(shoal, networks, monkeypatch):
-    monkeypatch.setattr(fitness, "DISTURBED_LIMIT", -1.0)
-
-    code, _, said = shoal("promote", networks[0], "--json")
-
-    assert code == 5
-    assert "no baseline was stored" in said
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["bench", "nothing.onnx"], "does not exist"),
-        (["bench", "{net}", "--target", "x86-cp"], "did you mean 'x86-cpu'"),
-        (["bench", "{net}", "--batch", "4"], "fixed batch of 1"),
-        (["bench", "{net}", "--precision", "int8"], "is fp32, not int8"),
-        (["bench", "{net}", "--shape", "image"], "is not INPUT=SIZE"),
-        (["compare", "{net}", "{net}", "--margin", "little"], "is no share"),
-        (["gate", "--candidate", "{net}"], "nothing to check"),
-        (["gate", "--baseline", "{net}"], "give one of each per model"),
-        (["gate", "--candidate", "{net}", "--budget", "5 parsecs"], "is not a time"),
-        (["gate", "--candidate", "{net}", "--budget", "0.5x"], "it needs --baseline"),
-        (["gate", "--baseline", "nobody", "--candidate", "{net}"], "no baseline 'nobody'"),
-        (["targets", "x86"], "no target named 'x86'"),
-    ],
-)
-def test_what_a_user_got_wrong_is_one_line_and_exit_code_two(shoal, networks, arguments, said):
-    code, document, told = shoal(*(one.format(net=networks[0]) for one in arguments), "--json")
-
-    assert (code, document) == (2, None)
-    assert said in told
-    assert "Traceback" not in told
-    assert len([line for line in told.splitlines() if line.startswith("shoal:")]) == 1
-
-
-def test_doctor_proves_the_providers_by_running_them(shoal):
-    code, document, _ = shoal("doctor", "--json")
-
-    runtimes = {one["name"]: one for one in document["runtimes"]}
-    assert code == 0
-    assert runtimes["ort"]["providers"] == ["CPUExecutionProvider"]
-    assert runtimes["ov"]["providers"] == ["CPU"]
-    assert document["noise"]["spread"] >= 0
-
-
-def test_targets_are_listed(shoal):
-    _, document, _ = shoal("targets", "--json")
-
-    assert {"x86-cpu", "x86-openvino"} <= {one["name"] for one in document["targets"]}

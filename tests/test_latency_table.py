@@ -12,7 +12,7 @@ from known_times import CPU, OPENVINO, Device, by_macs
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from pipeline import feedback, latency_table
+from pipeline import latency_table
 from pipeline.__main__ import app
 from pipeline.latency_table import method_for
 from pipeline.progress import Reporter
@@ -21,13 +21,6 @@ from pipeline.tabled import TableWish, table_file
 from runtimes.errors import InputError
 
 QUIET = Reporter(quiet=True)
-
-
-@pytest.fixture
-def device(monkeypatch) -> Device:
-    made = Device()
-    monkeypatch.setattr(feedback, "measure", made.measure)
-    return made
 
 
 @pytest.fixture
@@ -135,10 +128,10 @@ def test_what_was_measured_outlives_an_interruption(isolated, make_network, monk
             raise KeyboardInterrupt
         return whole(target, paths, **others)
 
-    monkeypatch.setattr(feedback, "measure", fragile)
+    monkeypatch.setattr("pipeline.workbench.measure", fragile)
     with pytest.raises(KeyboardInterrupt):
         table(path)
-    monkeypatch.setattr(feedback, "measure", whole)
+    monkeypatch.setattr("pipeline.workbench.measure", whole)
 
     assert table(path).from_cache == 3
 

@@ -10,26 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_job import Log
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from pipeline import datasets, movie_reviews, packaged
 from pipeline.datasets import load_dataset
-from pipeline.progress import Reporter
 from runtimes.errors import InputError
 
 RATED = (
     "1\t2.5\tA fine caf\u00e9 film\n2\t-0.9\tNeither here nor there\r\n3\t-1.0\tDull \n"
     "4\t1.5\tDull\n5\t3.0\tfine fine film\n"
 ).encode("latin-1")
-
-
-class Log(Reporter):
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.lines = []
-
-    def say(self, message):
-        self.lines.append(message)
 
 
 def archive(path: Path, files: dict[str, bytes]) -> bytes:

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from known_times import CPU, OPENVINO, Device, by_macs, by_operators
+from known_times import CPU, OPENVINO, by_macs, by_operators
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from pipeline import feedback, latency_table
+from pipeline import latency_table
 from pipeline.__main__ import app
 from pipeline.collapse.planned import merges_of_plan
 from pipeline.mapping import load_model, map_model
@@ -25,19 +25,6 @@ from runtimes.errors import InputError
 
 QUIET = Reporter(quiet=True)
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def device(monkeypatch) -> Device:
-    made = Device()
-    monkeypatch.setattr(feedback, "measure", made.measure)
-    return made
-
-
-@pytest.fixture
-def network(make_network) -> Path:
-    """Four convolutions: 3 -> 8, then three of 8 -> 8, which cost the most."""
-    return make_network(convolutions=4)
 
 
 def wish(model: Path | None, *budgets: str, **others) -> Wish:

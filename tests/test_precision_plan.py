@@ -7,7 +7,7 @@ from known_times import CPU, Device
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from pipeline import feedback, precision_bench
+from pipeline import precision_bench, workbench
 from pipeline.__main__ import app
 from pipeline.mapping import load_model, map_model
 from pipeline.plan_document import PlanDocument
@@ -41,14 +41,9 @@ class NarrowDevice(Device):
 @pytest.fixture
 def device(monkeypatch):
     found = NarrowDevice()
-    for module in (feedback, precision_bench):
+    for module in (workbench, precision_bench):
         monkeypatch.setattr(module, "measure", found.measure)
     return found
-
-
-@pytest.fixture
-def network(make_network):
-    return make_network(convolutions=4)
 
 
 def plan(network, budget, precisions=BOTH, **more):
@@ -89,7 +84,8 @@ def test_both_are_chosen_where_neither_is_enough(network):
     assert document.precision == "int8"
     assert document.plan.options
     assert document.measured_ms[CPU].interval_ms[1] <= 0.4 * document.dense_ms[CPU].median_ms
-    assert document.plan.predicted_loss == len(document.plan.removed_sites) + 1
+    fitted = pytest.approx(len(document.plan.removed_sites) + 1, abs=0.01)  # a fit loses a little
+    assert document.plan.predicted_loss == fitted
 
 
 @pytest.mark.usefixtures("device")

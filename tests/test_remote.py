@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from loopback_sshd import NEEDED, LoopbackSshd, reachable
+from loopback_sshd import NEEDED, interpreter, reachable
 
 from profiles import remote, remote_worker
 from profiles.inspection import layers_of, outputs_of
@@ -21,12 +21,6 @@ DEVICE = Target("device", "ort", transport="ssh", host="device", python=sys.exec
 NULL = Target("device", "null", transport="ssh", host="device", python=sys.executable)
 LOCAL = Target("x86-cpu", "ort")
 QUICK = {"rounds": 1, "block_s": 0.001, "min_runs": 5, "warm_up_s": 0.01}
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with LoopbackSshd(tmp_path_factory.mktemp("device")) as device:
-        yield device
 
 
 @pytest.fixture
@@ -213,21 +207,13 @@ def test_nothing_is_left_there_when_the_session_ends(device, make_network):
 
 @pytest.mark.usefixtures("device")
 def test_what_login_scripts_print_is_passed_over(tmp_path):
-    greeting = script(
+    greeting = interpreter(
         tmp_path, f'echo "Welcome to the board!"\nprintf "no end"\nexec {sys.executable} "$@"'
     )
     target = Target("device", "null", transport="ssh", host="device", python=greeting)
 
     with start_worker(target) as worker:
         assert open_worker(worker, target)["protocol"]
-
-
-def script(folder, lines):
-    """An interpreter that does something else first."""
-    path = folder / "python there"
-    path.write_text(f"#!/bin/sh\n{lines}\n")
-    path.chmod(0o755)
-    return str(path)
 
 
 def test_sources_are_sent_once_and_lie_under_their_hash(device):

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from loopback_sshd import NEEDED, LoopbackSshd, reachable, target_file
+from loopback_sshd import NEEDED, reachable, target_file
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
@@ -47,12 +47,6 @@ epochs = 1
 batch_size = 100
 learning_rate = 0.02
 """
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with LoopbackSshd(tmp_path_factory.mktemp("device")) as device:
-        yield device
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from known_times import CPU, OPENVINO, Device
 
-from pipeline import feedback
+from pipeline import workbench
 from pipeline.planned import Wish, plan_file
 from pipeline.progress import Reporter
 from profiles.store import Store, registry_folder
@@ -31,13 +31,8 @@ class Fragile(Device):
 @pytest.fixture
 def device(monkeypatch) -> Fragile:
     made = Fragile()
-    monkeypatch.setattr(feedback, "measure", made.measure)
+    monkeypatch.setattr(workbench, "measure", made.measure)
     return made
-
-
-@pytest.fixture
-def network(make_network) -> Path:
-    return make_network(convolutions=4)
 
 
 def wish(model: Path) -> Wish:

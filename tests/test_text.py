@@ -12,7 +12,6 @@ from pipeline.collapse import certify, collapse
 from pipeline.criteria import Evidence, make, names
 from pipeline.datasets import Split
 from pipeline.export import export
-from pipeline.feedback import Bench
 from pipeline.finetune import Schedule, accuracy, distil, predict, train
 from pipeline.linearise import carries_out, group_weights, linearise
 from pipeline.mapping import load_model, map_model
@@ -21,6 +20,7 @@ from pipeline.surgery import detached_copy
 from pipeline.tokens import arguments
 from pipeline.tracing import sites, trace
 from pipeline.verify import verify
+from pipeline.workbench import Bench
 from profiles.target import find_target
 from runtimes.errors import InputError
 

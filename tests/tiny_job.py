@@ -57,6 +57,17 @@ VERDICT_CODES = {"PASS": 0, "FAIL": 3, "INCONCLUSIVE": 4}
 TIMEOUT_S = 600
 
 
+class Log(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
 @dataclass(frozen=True)
 class Job:
     """A finished job that `shoal compress` ran in a process of its own."""

@@ -35,12 +35,13 @@ from plans_table import Results, line
 from torchvision import models
 
 from pipeline.export import export
-from pipeline.feedback import Bench, Goal
+from pipeline.feedback import Goal
 from pipeline.latency_table import tabulate
 from pipeline.mapping import load_model, map_model
 from pipeline.models import build_model
 from pipeline.progress import Reporter
 from pipeline.recipe import DEFAULT, load_recipe
+from pipeline.workbench import Bench
 from profiles.budget import parse_budget
 from profiles.store import Store
 from profiles.target import find_target

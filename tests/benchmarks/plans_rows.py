@@ -7,11 +7,12 @@ from datetime import datetime, timezone
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from time import monotonic
 
-from pipeline.feedback import Attempt, Bench, Goal, Kept, Measured, search
+from pipeline.feedback import Attempt, Goal, Measured, search
 from pipeline.latency_table import Tabulated
 from pipeline.mapping import Map
 from pipeline.plan_file import losses_of
 from pipeline.planning import Limit, Plan, by_macs, fastest
+from pipeline.workbench import Bench, Kept
 from profiles.environment import fingerprint
 
 
