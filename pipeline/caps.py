@@ -69,5 +69,9 @@ class Rules:
     caps: tuple[Cap, ...] = ()
     removed: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*map(str, self.caps), *(f"remove = {site}" for site in self.removed))
+
 
 FREE = Rules()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import candidate, selection
+from pipeline import candidate, predicted_losses, selection
 from pipeline.choosing import floor_of
 from pipeline.dense import calibrated
 from pipeline.documents import CompressDocument
@@ -38,7 +38,7 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
         with step("scores"):
             statistics = calibrated(job, dense, folder)
             scores = selection.score_all(job, dense, statistics)
-            losses = selection.losses(job, dense, map_, options, statistics, scores, folder)
+            losses = predicted_losses.alone(job, dense, map_, options, statistics, scores, folder)
 
         with step("latency table"):
             rules = selection.rules(job, bench, options)
@@ -48,9 +48,14 @@ def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> 
             exact = selection.exact_merges(job, bench, options, tables, goals)
 
         with step("plan"):
-            outcome = selection.plan(job, bench, options, losses, tables, goals, rules)
+            pairs = predicted_losses.together(
+                job, dense, map_, options, losses, tables, goals, rules, statistics, folder
+            )
+            outcome = selection.plan(job, bench, options, losses, tables, goals, rules, pairs)
             tried = outcome.attempts if outcome else ()
-            points = selection.frontier(job, bench, options, losses, tables, goals, tried, rules)
+            points = selection.frontier(
+                job, bench, options, losses, tables, goals, tried, rules, pairs
+            )
             plans = selection.to_train(outcome, points, goals)
             chosen = [[bench.options[i] for i in p.attempt.plan.options] for p in plans]
 

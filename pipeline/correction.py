@@ -2,9 +2,11 @@
 
 With table d, plans as rows of A, and y what they measured (all differences to dense, in ms):
 
-    s  = argmin |y - s A d|            one scale per target, within SCALE_LIMITS
+    s  = argmin sum_k w_k (y_k - s (A d)_k)^2          w_k = 1 / (R_kk + (RESIDUAL A d)_k^2)
     d' = s d + V A' (A V A' + R)^-1 (y - s A d)        V = diag((RESIDUAL s d)^2 + (s e)^2)
 
+There is one scale per target, within SCALE_LIMITS, as far from 1 as the noise leaves it certain:
+with v the variance that R gives it, s (1 - v / (v + SCALE^2)) + v / (v + SCALE^2).
 The second term is the posterior mean of a residual per option: it goes first to options whose own
 interval e is wide and those of large effect, and no further than the noise R of the plans allows.
 Everything is relative to the dense network beside the plan: a host that became slower in between
@@ -24,6 +26,7 @@ from pipeline.planning import LatencyTable, Limit
 from profiles.statistics import Estimate
 
 SCALE_LIMITS = (0.25, 4.0)  # a busy host interrupts a long network more than a short piece
+SCALE = 0.5  # how far from 1 a scale is expected to be, as a deviation
 RESIDUAL = 0.2  # of an option's difference: what the scale leaves unexplained, as a deviation
 EXACTNESS = 1e-6  # of dense: no plan is measured better than this
 
@@ -45,8 +48,7 @@ def corrected(
     saving = predicted < 0
     scale = 1.0
     if saving.any():
-        best = measured[saving] @ predicted[saving] / (predicted[saving] @ predicted[saving])
-        scale = float(np.clip(best, *SCALE_LIMITS))
+        scale = _scale(predicted[saving], measured[saving], noise[saving])
     variance = (RESIDUAL * scale * d) ** 2 + (scale * error) ** 2
     covariance = (chosen * variance) @ chosen.T + np.diag(noise**2)
     unexplained = np.linalg.solve(covariance, measured - scale * predicted)
@@ -57,6 +59,14 @@ def corrected(
         differences_ms=dict(zip(ids, better.tolist(), strict=True)),
         budget_ms=limit.budget_ms / arm,
     )
+
+
+def _scale(predicted: np.ndarray, measured: np.ndarray, noise: np.ndarray) -> float:
+    pull = predicted / (noise**2 + (RESIDUAL * predicted) ** 2)
+    best = pull @ measured / (pull @ predicted)
+    variance = (pull**2 @ noise**2) / (pull @ predicted) ** 2
+    doubt = variance / (variance + SCALE**2)
+    return float(np.clip(best + doubt * (1 - best), *SCALE_LIMITS))
 
 
 def _arm(estimate: Estimate) -> float:

@@ -2,8 +2,9 @@
 
     loss_o = mean over calibration images of KL(softmax(dense(x)) || softmax(dense with o (x)))
 
-in nats, every option alone and with its best stand-in: affine maps and moved padding for a merge, a
-fitted kernel for a refit. Alternatively a criterion's word: the sum of the removed sites' scores.
+in nats, every option alone, or two together, each with its best stand-in: affine maps and moved
+padding for a merge, a fitted kernel for a refit. Alternatively a criterion's word: the sum of the
+removed sites' scores.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from pipeline.mapping import Map, Option
 def measure_effects(
     dense: fx.GraphModule,
     map_: Map,
-    options: Sequence[Option],
+    groups: Sequence[Sequence[Option]],
     images: Tensor,
     *,
     statistics: Statistics,
     stencils: Mapping[str, Stencil],
     step: Callable[[int], None],
-) -> dict[str, float]:
-    """The loss of every option by id; one pass over `images` each, `step(1)` after each."""
+) -> list[float]:
+    """The loss of every group of options; one pass over `images` each, `step(1)` after each."""
     expected = functional.log_softmax(predict(dense, images), dim=1)
-    losses = {}
-    for option in options:
-        edited = linearise(dense, map_, [option], statistics=statistics, stencils=stencils)
+    losses = []
+    for group in groups:
+        edited = linearise(dense, map_, group, statistics=statistics, stencils=stencils)
         found = functional.log_softmax(predict(edited, images), dim=1)
         divergence = functional.kl_div(found, expected, reduction="batchmean", log_target=True)
-        losses[option.id] = max(0.0, float(divergence))
+        losses.append(max(0.0, float(divergence)))
         step(1)
     return losses
 

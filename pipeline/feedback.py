@@ -15,7 +15,7 @@ from pipeline.caps import FREE, Rules
 from pipeline.correction import corrected
 from pipeline.infeasible import blame
 from pipeline.mapping import Option
-from pipeline.planning import LatencyTable, Limit, Plan, fastest, solve
+from pipeline.planning import NO_PAIRS, LatencyTable, Limit, Plan, fastest, solve
 from pipeline.ties import quickest
 from profiles.budget import Budget
 from profiles.comparison import ratio
@@ -134,6 +134,7 @@ def close_loop(
     max_rounds: int,
     on_attempt: Callable[[Attempt], None],
     rules: Rules = FREE,
+    pairs: Mapping[tuple[str, str], float] = NO_PAIRS,
 ) -> Outcome:
     """As `search`; raises InputError where no plan meets, naming what the fastest measured."""
     found = search(
@@ -145,6 +146,7 @@ def close_loop(
         max_rounds=max_rounds,
         on_attempt=on_attempt,
         rules=rules,
+        pairs=pairs,
     )
     if found.best is None:
         assert found.fastest is not None, "without a best plan the fastest was measured"
@@ -167,6 +169,7 @@ def search(
     max_rounds: int,
     on_attempt: Callable[[Attempt], None],
     rules: Rules = FREE,
+    pairs: Mapping[tuple[str, str], float] = NO_PAIRS,
 ) -> Search:
     """Plan until the measured network meets every budget; keep the one of least predicted loss.
 
@@ -189,13 +192,16 @@ def search(
         plan = None
         if round_ < max_rounds:
             below = attempts[best].plan.predicted_loss if best is not None else None
-            plan = solve(options, losses, now, excluded=tried, below_loss=below, rules=rules)
+            plan = solve(
+                options, losses, now, excluded=tried, below_loss=below, rules=rules, pairs=pairs
+            )
             if plan and below is not None and plan.predicted_loss > below - LESS * abs(below):
                 plan = None  # the solver's tolerance takes an equal loss for a smaller one
         if plan is not None:
-            plan = quickest(options, losses, now, plan.predicted_loss, excluded=tried, rules=rules)
+            most = plan.predicted_loss
+            plan = quickest(options, losses, now, most, excluded=tried, rules=rules, pairs=pairs)
         if plan is None and best is None:
-            plan = fastest(options, losses, now, rules=rules)
+            plan = fastest(options, losses, now, rules=rules, pairs=pairs)
             last = [*tried, frozenset(plan.options)].index(frozenset(plan.options))
             if last < len(attempts):
                 break

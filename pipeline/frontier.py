@@ -20,7 +20,7 @@ from math import inf
 from pipeline.caps import FREE, Rules
 from pipeline.feedback import Attempt, Device, Goal
 from pipeline.mapping import Option
-from pipeline.planning import Limit, Plan, fastest, solve
+from pipeline.planning import NO_PAIRS, Limit, Plan, fastest, solve
 from pipeline.ties import quickest
 
 CLOSE = 1e-3  # of the way: what lies nearer to a plan is not told from it
@@ -38,6 +38,7 @@ def spread(
     count: int,
     *,
     rules: Rules = FREE,
+    pairs: Mapping[tuple[str, str], float] = NO_PAIRS,
 ) -> tuple[Plan, ...]:
     """At most `count` different plans, the network as it is first and the fastest last.
 
@@ -45,7 +46,7 @@ def spread(
     """
     dense = keeps_everything({limit.target: limit.dense_ms for limit in limits})
     limits = [replace(limit, budget_ms=limit.dense_ms) for limit in limits]
-    last = fastest(options, losses, limits, rules=rules)
+    last = fastest(options, losses, limits, rules=rules, pairs=pairs)
     free = [replace(limit, budget_ms=inf) for limit in limits]
     gains = {x.target: last.predicted_ms[x.target] - x.dense_ms for x in limits}
     if min(gains.values()) >= 0:
@@ -60,8 +61,10 @@ def spread(
             replace(x, budget_ms=x.dense_ms + (part * g if g < 0 else g))
             for x, g in ((x, gains[x.target]) for x in limits)
         ]
-        plan = solve(options, losses, within, rules=rules)
-        return quickest(options, losses, free, plan.predicted_loss, rules=rules) if plan else last
+        plan = solve(options, losses, within, rules=rules, pairs=pairs)
+        if plan is None:
+            return last
+        return quickest(options, losses, free, plan.predicted_loss, rules=rules, pairs=pairs)
 
     plans = {_key(dense): dense}
     for step in range(count - 1, 0, -1):  # the fastest first: it is there whatever else is

@@ -46,12 +46,16 @@ class LatencyTable:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One row of the problem: the predicted latency of a target may not exceed `budget_ms`."""
+    """One row of the problem: the predicted latency of a target may not exceed `budget_ms`.
+
+    `together`: what two options change beyond the sum of what each changes.
+    """
 
     target: str
     dense_ms: float
     differences_ms: Mapping[str, float]
     budget_ms: float
+    together: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +108,19 @@ def _solve(
 ) -> Plan | None:
     ordered = sorted(options, key=lambda option: option.id)
     at = {option.id: index for index, option in enumerate(ordered)}
-    joint = sorted(pair for pair in pairs if pair[0] in at and pair[1] in at)
+    known = {*pairs, *(pair for limit in limits for pair in limit.together)}
+    joint = sorted(pair for pair in known if pair[0] in at and pair[1] in at)
+    column = {pair: index for index, pair in enumerate(joint, start=len(ordered))}
     if not ordered:
         free = all(limit.dense_ms <= limit.budget_ms for limit in limits) and not excluded
         free = free and not rules.removed and all(cap.holds(()) for cap in rules.caps)
         return _plan((), losses, limits, rules, pairs, ("optimal", 0.0)) if free else None
-    cost = np.array([losses[o.id] for o in ordered] + [pairs[pair] for pair in joint])
+    cost = np.array([losses[o.id] for o in ordered] + [pairs.get(pair, 0.0) for pair in joint])
     scale = float(np.abs(cost).max()) or 1.0
     rows: list[tuple[dict[int, float], float]] = []
     for limit in limits:
         difference = {at[o.id]: limit.differences_ms[o.id] for o in ordered}
+        difference |= {column[pair]: limit.together.get(pair, 0.0) for pair in joint}
         rows.append((difference, limit.budget_ms - limit.dense_ms))
     for cap in rules.caps:
         rows += [
@@ -176,6 +183,7 @@ def fastest(
     limits: Sequence[Limit],
     *,
     rules: Rules = FREE,
+    pairs: Mapping[tuple[str, str], float] = NO_PAIRS,
 ) -> Plan:
     """The plan of least predicted latency, summed over targets relative to their budgets."""
     times = {
@@ -184,7 +192,7 @@ def fastest(
     free = [replace(limit, budget_ms=float("inf")) for limit in limits]
     plan = solve(options, times, free, rules=rules)
     assert plan is not None, "rules that no plan can satisfy are refused before"
-    return _plan(plan.options, losses, limits, rules, NO_PAIRS, (plan.status, plan.gap))
+    return _plan(plan.options, losses, limits, rules, pairs, (plan.status, plan.gap))
 
 
 def by_macs(

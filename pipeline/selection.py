@@ -14,10 +14,9 @@ from pipeline.activations import Statistics
 from pipeline.caps import Rules
 from pipeline.criteria import Evidence, Scores
 from pipeline.demands import rules_of, unpinned
-from pipeline.dense import CALIBRATION_BATCH
-from pipeline.effects import losses_from, measure_effects
 from pipeline.feedback import Attempt, Goal, Outcome, close_loop, judged, limit_of
 from pipeline.frontier import dominated, keeps_everything, measure_all, spread
+from pipeline.interactions import Pair
 from pipeline.job import Job, measured_on
 from pipeline.latency_table import tabulate
 from pipeline.linearise import carries_out
@@ -25,8 +24,6 @@ from pipeline.mapping import Map, Option
 from pipeline.planning import LatencyTable, Plan, fastest
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe
-from pipeline.recipe_plan import EFFECT
-from pipeline.refitting import RIDGE, fit
 from pipeline.workbench import Bench
 from profiles.budget import UNLIMITED
 from profiles.store import Store, registry_folder
@@ -59,40 +56,6 @@ def score_all(job: Job, dense: fx.GraphModule, statistics: Statistics) -> tuple[
     """What every criterion says of every site."""
     evidence = Evidence(dense, statistics, job.splits.calibration.first(len(job.calibration)))
     return tuple(criteria.make(name).score(evidence) for name in criteria.names())
-
-
-def losses(
-    job: Job,
-    dense: fx.GraphModule,
-    map_: Map,
-    options: Sequence[Option],
-    statistics: Statistics,
-    scores: Sequence[Scores],
-    after: Path,
-) -> dict[str, float]:
-    """What each option is predicted to cost, by the recipe's criterion."""
-    name = job.recipe.plan.criterion
-    if name != EFFECT:
-        return losses_from(next(s for s in scores if s.criterion == name), options)
-    key = {"after": after.name, "options": [o.id for o in options], "images": len(job.calibration)}
-
-    def make() -> dict[str, float]:
-        refits = [option for option in options if option.fitted]
-        with job.reporter.task("fitting every option", len(job.calibration)) as step:
-            batches = job.calibration.split(CALIBRATION_BATCH)
-            stencils = fit(dense, dense, map_, refits, batches, ridge=RIDGE, step=step)
-        with job.reporter.task("measuring its effect", len(options)) as step:
-            return measure_effects(
-                dense,
-                map_,
-                options,
-                job.calibration,
-                statistics=statistics,
-                stencils=stencils,
-                step=step,
-            )
-
-    return job.record("effects", key, dict[str, float], make)
 
 
 def latency_table(
@@ -146,6 +109,7 @@ def plan(
     tables: Sequence[LatencyTable],
     goals: Sequence[Goal],
     rules: Rules,
+    pairs: Mapping[Pair, float],
 ) -> Outcome | None:
     """The closed loop, each attempt told to the reporter; none where no budget was given."""
     if all(goal.budget == UNLIMITED for goal in goals):
@@ -155,8 +119,8 @@ def plan(
         "losses": dict(losses),
         "budgets": [goal.budget.text for goal in goals],
         "max_rounds": job.recipe.plan.max_rounds,
-        "caps": [str(cap) for cap in rules.caps],
-        "remove": list(rules.removed),
+        "rules": rules.names,
+        "pairs": [[*pair, loss] for pair, loss in pairs.items()],
         "targets": [measured_on(goal.target) for goal in goals],
     }
 
@@ -170,6 +134,7 @@ def plan(
             max_rounds=job.recipe.plan.max_rounds,
             on_attempt=lambda attempt: _tell(job, attempt, goals),
             rules=rules,
+            pairs=pairs,
         )
 
     return job.record("plan", key, Outcome, make)
@@ -197,6 +162,7 @@ def frontier(
     goals: Sequence[Goal],
     known: Sequence[Attempt],
     rules: Rules,
+    pairs: Mapping[Pair, float],
 ) -> tuple[Attempt, ...]:
     """The recipe's number of plans from dense to fastest, measured; none if it asks for none."""
     if job.recipe.plan.frontier is None:
@@ -213,7 +179,8 @@ def frontier(
         return judged(keeps_everything({x.target: x.dense_ms for x in limits}), measured, goals)
 
     kept = job.record("kept", key, Attempt, keep)
-    plans = spread(options, losses, limits, job.recipe.plan.frontier, rules=rules)
+    count = job.recipe.plan.frontier
+    plans = spread(options, losses, limits, count, rules=rules, pairs=pairs)
     device = _Recorded(job, bench, key)
     return measure_all(device, plans, goals, [kept, *known], lambda a: _tell(job, a, goals))
 

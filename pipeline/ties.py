@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.caps import FREE, Rules
 from pipeline.mapping import Option
-from pipeline.planning import Limit, Plan, solve
+from pipeline.planning import NO_PAIRS, Limit, Plan, solve
 
 LOSS = "loss"
 
@@ -23,6 +23,7 @@ def quickest(
     *,
     excluded: Collection[frozenset[str]] = (),
     rules: Rules = FREE,
+    pairs: Mapping[tuple[str, str], float] = NO_PAIRS,
 ) -> Plan:
     """Within the limits, the fastest plan that loses no more than `loss`: a limit like any other.
 
@@ -33,14 +34,16 @@ def quickest(
     times = {
         o.id: sum(limit.differences_ms[o.id] / limit.dense_ms for limit in limits) for o in options
     }
-    lost = Limit(LOSS, 0.0, shares, loss / scale)
+    together = {pair: value / scale for pair, value in pairs.items()}
+    lost = Limit(LOSS, 0.0, shares, loss / scale, together)
     plan = solve(options, times, [*limits, lost], excluded=excluded, rules=rules)
     assert plan is not None, "the plan that loses this much is one"
+    both = sum(v for pair, v in pairs.items() if set(pair) <= set(plan.options))
     return Plan(
         plan.options,
         {limit.target: plan.predicted_ms[limit.target] for limit in limits},
         {limit.target: plan.differences_ms[limit.target] for limit in limits},
-        sum(losses[id_] for id_ in plan.options),
+        sum(losses[id_] for id_ in plan.options) + both,
         plan.status,
         plan.gap,
         plan.amounts,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,23 @@ def test_every_plan_is_in_the_document_with_what_it_was_predicted_and_measured(d
     assert losses == sorted(losses)
     assert all(row["predicted_ms"]["x86-cpu"] > 0 for row in frontier)
     assert all(row["measured_ms"]["x86-cpu"]["median_ms"] > 0 for row in frontier)
+
+
+def test_the_loss_of_a_plan_counts_what_its_options_cost_together(document, folder):
+    """Of the stages of this recipe, which has a frontier and so more options in a plan."""
+    stages = folder / "work" / "stages"
+    (alone,) = (json.loads(p.read_text()) for p in stages.glob("effects-*/record.json"))
+    made = (json.loads(p.read_text()) for p in stages.glob("pairs-*/record.json"))
+    together = {(i, j): loss for i, j, loss in max(made, key=len)}
+    fastest = document["frontier"][-1]
+
+    pairs = list(combinations(sorted(fastest["options"]), 2))
+
+    assert pairs
+    assert fastest["predicted_loss"] == pytest.approx(
+        sum(alone[id_] for id_ in fastest["options"]) + sum(together[pair] for pair in pairs)
+    )
+    assert any(together[pair] for pair in pairs)
 
 
 def test_what_no_other_plan_beats_was_trained(document):

@@ -63,6 +63,22 @@ def test_one_absurd_plan_does_not_turn_the_table_over():
     assert after(("ab", 30.0)).differences_ms["c"] == pytest.approx(-SCALE_LIMITS[0])
 
 
+def test_a_scale_that_drowns_in_noise_is_not_believed():
+    """As when a neighbour runs beside one of two networks: 8 ms less, give or take 9."""
+    clear, drowned = (after(("ab", 2.0), arm=arm).differences_ms["c"] for arm in (0.01, 0.9))
+
+    assert clear < -2.4
+    assert drowned == pytest.approx(-1.0, abs=0.5)
+
+
+def test_of_two_plans_the_clearer_one_sets_the_scale():
+    plans, ratios = [frozenset("a"), frozenset("b")], [around(0.9, 0.005), around(0.2, 0.5)]
+
+    found = corrected(LIMIT, table({}), plans, ratios)
+
+    assert found.differences_ms["c"] == pytest.approx(-1.0, abs=0.1)
+
+
 def test_the_budget_leaves_room_for_the_arm_of_the_interval():
     assert after(("ab", 8.0), arm=0.08).budget_ms == pytest.approx(8.0 / 1.1)
 

@@ -45,12 +45,12 @@ def test_an_activation_that_is_linear_on_the_data_costs_nothing(setting):
     dense, map_, images, statistics = setting
     options = [o for o in map_.options if o.kind == "merge"]
 
-    losses = measure_effects(
-        dense, map_, options, images, statistics=statistics, stencils={}, step=ignore
+    groups = [[option] for option in options]
+    linear, bent = measure_effects(
+        dense, map_, groups, images, statistics=statistics, stencils={}, step=ignore
     )
 
     assert [o.sites for o in options] == [("#0",), ("#1",)]
-    linear, bent = (losses[o.id] for o in options)
     assert linear == pytest.approx(0, abs=1e-9)
     assert bent > 1e-6
 

@@ -7,19 +7,57 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import circumstances
 
-def read(results: Path) -> list[dict[str, Any]]:
-    path = results.with_suffix(".json")
-    return json.loads(path.read_text()) if path.exists() else []
+ABOUT = (
+    "Budgets met by measuring: predicted and measured latency relative to the dense network, and "
+    "the plan of the same solver with MACs in place of time, measured the same way."
+)
+CLOSE = 0.05  # what a prediction may be off by
 
 
-def write(rows: Sequence[Mapping[str, Any]], results: Path) -> None:
-    """Whole files or the earlier ones."""
-    results.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, text in ((".json", json.dumps(rows, indent=1) + "\n"), (".md", table_of(rows))):
-        draft = results.with_suffix(f"{suffix}.draft")
-        draft.write_text(text)
-        draft.replace(results.with_suffix(suffix))
+class Results:
+    """Rows and failures, on disk after each; begun from what is there."""
+
+    def __init__(self, out: Path, command: str):
+        self.json, self.table, self.command = Path(f"{out}.json"), Path(f"{out}.md"), command
+        there = json.loads(self.json.read_text()) if self.json.exists() else {}
+        self.started = there.get("started") or circumstances.now()
+        self.rows: list[Mapping[str, Any]] = there.get("rows", [])
+        self.errors: list[Mapping[str, Any]] = there.get("errors", [])
+
+    def keys(self) -> set[tuple[str, str, float]]:
+        return {(row["network"], row["target"], row["budget"]) for row in self.rows}
+
+    def keep(self, row: Mapping[str, Any]) -> None:
+        self.rows.append(row)
+        self._forget(row["network"], row["target"])
+        self._write()
+
+    def fail(self, network: str, target: str, error: str) -> None:
+        self._forget(network, target)
+        self.errors.append({"network": network, "target": target, "error": error})
+        self._write()
+
+    def markdown(self) -> str:
+        failed = [f"- {e['network']} on {e['target']} failed: {e['error']}" for e in self.errors]
+        return table_of(self.rows) + "".join(f"\n{one}" for one in failed)
+
+    def _forget(self, network: str, target: str) -> None:
+        """An earlier failure of what was measured now."""
+        place = (network, target)
+        self.errors = [e for e in self.errors if (e["network"], e["target"]) != place]
+
+    def _write(self) -> None:
+        """Whole files or the earlier ones."""
+        draft = Path(f"{self.json}.draft")
+        circumstances.write(
+            draft, ABOUT, self.command, self.started, rows=self.rows, errors=self.errors
+        )
+        draft.replace(self.json)
+        draft = Path(f"{self.table}.draft")
+        draft.write_text(self.markdown())
+        draft.replace(self.table)
 
 
 HEADER = (
@@ -56,6 +94,18 @@ def line(row: Mapping[str, Any]) -> str:
     return "  " + ", ".join(f"{name} {cell}" for name, cell in zip(HEADER, cells(row), strict=True))
 
 
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    met = [row for row in rows if row["feasible"]]
+    errors = [abs(row["plan"]["predicted"] / row["plan"]["measured"] - 1) for row in rows]
+    close = sum(error <= CLOSE for error in errors)
+    flops = sum(row["flops"]["meets"] for row in rows)
+    return (
+        f"{len(met)} of {len(rows)} budgets are met, the others by no plan that was tried. The "
+        f"choice by FLOPs meets {flops}. {close} predictions are within {CLOSE:.0%} of what was "
+        "measured."
+    )
+
+
 def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown; devices, runtimes and dates once, above."""
     said = sorted(
@@ -70,6 +120,8 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
         "All times are relative to the dense network measured beside the plan; `interval` is that",
         "of the measured ratio. `rounds` counts plans that were built and measured. `by FLOPs` is",
         "the plan of the same solver with MACs in place of time, measured the same way.",
+        "",
+        summary(rows),
         "",
         f"| {' | '.join(HEADER)} |",
         f"|{'---|' * len(HEADER)}",
