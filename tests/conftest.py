@@ -1,13 +1,14 @@
 """Small real networks for every test that needs an ONNX file."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tiny_job import RECIPE, Job, shoal
 
 MakeNetwork = Callable[..., Path]
 
@@ -71,8 +72,14 @@ def make_network(tmp_path: Path) -> MakeNetwork:
 
 
 @pytest.fixture(scope="session")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """The tiny job, run once; whoever changes its workspace copies it first."""
+def job(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The tiny job, run once; whoever changes its workspace copies it first.
+
+    It needs the server's packages, and this file is read where a board's tests run too.
+    """
+    tiny = import_module("tiny_job")
     folder = tmp_path_factory.mktemp("job")
-    (folder / "tiny.toml").write_text('precisions = ["fp32", "int8"]' + RECIPE)
-    return Job(folder, shoal("compress", "tiny.toml", "--out", "work", "--json", cwd=folder))
+    (folder / "tiny.toml").write_text('precisions = ["fp32", "int8"]' + tiny.RECIPE)
+    return tiny.Job(
+        folder, tiny.shoal("compress", "tiny.toml", "--out", "work", "--json", cwd=folder)
+    )
