@@ -126,8 +126,8 @@ class Connection:
             raise RuntimeUnavailable(f"{self.host}: {message}")
         if kind == "disk":
             raise NothingMeasured(
-                f"the disk of {self.host} did not take it: {message}; make room there and run "
-                "again: what was sent is kept"
+                f"the disk of {self.host} did not take it: {message}; make room there, or let "
+                "SHOAL_CACHE there be a folder of your own, and run again: what was sent is kept"
             )
         if kind == "died":
             raise NothingMeasured(f"the worker on {self.host} died during {do!r} {message}")

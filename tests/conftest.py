@@ -1,28 +1,18 @@
-"""Small real networks for every test that needs an ONNX file."""
+"""Small real networks for every test that needs an ONNX file, and places of its own for each."""
 
-import json
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import tiny_job
-from known_times import Device
 from loopback_sshd import SSHD, LoopbackSshd
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import bench, compare, console, gating
-from pipeline.__main__ import app
-from profiles import fitness
-from profiles.rounds import Sampling
+pytest_plugins = ["server_fixtures"] if find_spec("torch") else []
 
 MakeNetwork = Callable[..., Path]
-Shoal = Callable[..., tuple[Any, Any, str]]
-QUICK = Sampling(block_s=0.002, min_runs=10, laps=3, warm_up_s=0.02, warm_up_cap_s=0.04)
 
 
 @pytest.fixture(autouse=True)
@@ -90,40 +80,6 @@ def network(make_network: MakeNetwork) -> Path:
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Device:
-    """Whatever a bench measures takes as long as the network's size says."""
-    made = Device()
-    monkeypatch.setattr("pipeline.workbench.measure", made.measure)
-    return made
-
-
-@pytest.fixture
-def quick_and_calm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Short blocks, and no verdict about the machine that the tests happen to run on."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gating, "PAIRED", QUICK)
-    monkeypatch.setattr(fitness, "DISTURBED_LIMIT", 1.0)
-    monkeypatch.setattr(compare, "PAIRED", QUICK)
-    monkeypatch.setattr(bench, "ALONE", replace(QUICK, block_s=0.0, laps=2))
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-
-
-@pytest.fixture
-def shoal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shoal:
-    """`shoal("bench", path)` gives (exit code, document or None, stderr)."""
-
-    def run(*arguments: object) -> tuple[Any, Any, str]:
-        monkeypatch.setattr(sys, "argv", ["shoal", *(str(one) for one in arguments)])
-        with pytest.raises(SystemExit) as ended:
-            console.run(app)
-        said = capsys.readouterr()
-        document = json.loads(said.out) if said.out.startswith("{") else None
-        return ended.value.code, document, said.err
-
-    return run
-
-
-@pytest.fixture
 def networks(make_network: MakeNetwork) -> tuple[Path, Path]:
     """A small one, and one that takes many times as long."""
     small = make_network("small.onnx", convolutions=2)
@@ -138,13 +94,3 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
         pytest.skip("no sshd here: apt-get install openssh-server")
     with LoopbackSshd(tmp_path_factory.mktemp("device")) as device:
         yield device
-
-
-@pytest.fixture(scope="session")
-def job(tmp_path_factory: pytest.TempPathFactory) -> tiny_job.Job:
-    """The tiny job, run once; whoever changes its workspace copies it first."""
-    folder = tmp_path_factory.mktemp("job")
-    (folder / "tiny.toml").write_text('precisions = ["fp32", "int8"]' + tiny_job.RECIPE)
-    return tiny_job.Job(
-        folder, tiny_job.shoal("compress", "tiny.toml", "--out", "work", "--json", cwd=folder)
-    )

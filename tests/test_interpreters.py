@@ -30,6 +30,21 @@ def test_what_a_test_imports_decides(tmp_path, test, beside, chosen):
     assert bool(interpreters.for_boards(tmp_path)) is chosen
 
 
+def test_what_every_test_shares_needs_nothing_of_the_server():
+    assert not interpreters.imports(interpreters.TESTS / "conftest.py") & interpreters.SERVER_ONLY
+
+
+def test_the_interpreter_of_the_whole_suite_is_not_asked_again(monkeypatch):
+    tried = []
+    monkeypatch.setattr(interpreters, "find", lambda release: f"python{release}")
+    monkeypatch.setattr(interpreters, "passes", lambda python, _release: not tried.append(python))
+
+    interpreters.main([])
+
+    boards = [f"3.{minor}" for minor in range(10, 14)]
+    assert tried == [f"python{release}" for release in boards if release != interpreters.OWN]
+
+
 def test_a_shim_that_does_not_start_is_no_interpreter(tmp_path, monkeypatch):
     shim = tmp_path / "python3.10"
     shim.write_text("#!/bin/sh\necho 'command not found' >&2\nexit 127\n")
@@ -56,6 +71,6 @@ def test_nothing_run_is_a_failure(monkeypatch):
 
 def test_one_failure_is_told_after_all_have_run(monkeypatch):
     monkeypatch.setattr(interpreters, "find", lambda release: f"python{release}")
-    monkeypatch.setattr(interpreters, "passes", lambda python, _numpy: python != "python3.10")
+    monkeypatch.setattr(interpreters, "passes", lambda python, _release: python != "python3.10")
 
-    assert interpreters.main([]) == "failed on python 3.10"
+    assert interpreters.main(["3.10", "3.12"]) == "failed on python 3.10"

@@ -43,6 +43,7 @@ def test_every_round_is_a_fresh_process_there_and_one_connection_for_all(device,
     def noted(target):
         pids.append(set(device.agents()))
         worker = start_worker(target)
+        worker.ask("fingerprint", within_s=30)  # a process that answers has its name in /proc
         pids[-1] = set(device.agents()) - pids[-1]
         return worker
 

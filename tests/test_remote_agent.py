@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,18 @@ from profiles.device_lock import holder, lock_file, open_lock, sign, try_lock
 from profiles.remote_agent import LONGEST_LINE
 from profiles.worker import Lines
 
+NOBODY = 65534
+AS_NOBODY = f"""
+import os, pathlib
+import profiles.remote_agent as agent
+store = agent.ArtifactStore(pathlib.Path(os.environ["SHOAL_CACHE"], "artifacts"))
+served = agent.RemoteAgent(store, 1)
+os.setgroups([])
+os.setgid({NOBODY})
+os.setuid({NOBODY})
+os.write(1, b'shoal {{"uid": %d}}\\n' % os.getuid())
+served.serve(agent.Lines(0))
+"""
 IMPATIENT = "import profiles.remote_agent as agent; agent.SILENCE_S = 1; agent.main()"
 
 
@@ -133,6 +147,32 @@ def test_an_artifact_that_another_client_sent_is_not_loaded(tmp_path, make_netwo
         assert "was not offered in this session" in agent.refused(
             "ask", worker=worker, request=asked
         )
+
+
+@pytest.fixture
+def reached_by_all():
+    """A folder that every user may look into; pytest's own are for their owner alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_an_artifact_of_another_user_is_refused_though_its_hash_is_known(
+    reached_by_all, make_network
+):
+    network = make_network()
+    with speaking(reached_by_all) as mine:
+        artifact = sent(mine, network)
+
+    with speaking(reached_by_all, "-c", AS_NOBODY) as other:
+        offered = other.ask("offer", manifest=listed(network))["error"]
+        finished = other.refused("finish", artifact=artifact)
+
+        assert other.hello == {"uid": NOBODY}
+    assert offered["kind"] == "disk"
+    assert "Permission denied" in offered["message"]
+    assert "was not offered in this session" in finished
 
 
 def test_an_artifact_that_was_not_sent_to_its_end_is_not_loaded(agent, make_network):
