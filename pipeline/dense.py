@@ -21,6 +21,7 @@ from runtimes.errors import InputError
 from runtimes.onnx_file import sha256
 
 CALIBRATION_BATCH = 250
+SHOWN = 160  # characters of what torch says
 
 
 def dense_network(job: Job) -> tuple[nn.Module, Path]:
@@ -74,10 +75,36 @@ def _train_dense(job: Job, model: nn.Module) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
+    """Give `model` the weights in the file, which torch has written: a state dict and no more."""
     try:
-        model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        found = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as e:  # torch.load raises errors of many types for a broken file
-        raise InputError(f"{path} holds no weights of this model: {e}") from e
+        raise InputError(
+            f"{path} is no file of weights: torch says {_first_line(e)!r}; write it with "
+            "torch.save(model.state_dict(), path)"
+        ) from e
+    if not isinstance(found, Mapping):
+        raise InputError(
+            f"{path} holds a {type(found).__name__}, not weights by name: write it with "
+            "torch.save(model.state_dict(), path)"
+        )
+    try:
+        model.load_state_dict(found)
+    except RuntimeError as e:
+        wrong = [line.strip().rstrip(".") for line in str(e).splitlines()[1:]]
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise InputError(
+            f"{path} holds no weights of this model: {_shortened(wrong[0])}{more}; "
+            "is the spec of [model], with its options, that of the network that was trained?"
+        ) from e
+
+
+def _first_line(error: Exception) -> str:
+    return _shortened(str(error).strip().partition("\n")[0] or type(error).__name__)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def schedule_of(table: TrainTable) -> Schedule:

@@ -272,7 +272,9 @@ class CompressDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportDocument:
+    """Where the report is; the page of an iterated job has no Markdown beside it."""
+
     schema: Literal["shoal.report/1"] = "shoal.report/1"
     json: str
-    markdown: str
+    markdown: str | None
     html: str

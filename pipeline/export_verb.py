@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pipeline.console import AsJson, Quiet, Verbose, finish
 from pipeline.recipe import DEFAULT
-from pipeline.report import read_document, show_report, write_report
+from pipeline.report import show_report
 from pipeline.schemas import schema_of
 
 app = typer.Typer()
@@ -58,9 +58,9 @@ def report_verb(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make report.html, report.md and report.json of a job again."""
+    """Make the report of a job again, from the JSON that it left."""
     finish(
-        lambda _: write_report(read_document(folder), folder),
+        lambda _: import_module("pipeline.remaking").remake(folder),
         show=show_report,
         as_json=as_json,
         quiet=quiet,

@@ -64,6 +64,10 @@ def export_files(wish: Wish, reporter: Reporter) -> ExportDocument:
         raise InputError(
             "--calibration is for an ONNX file; a recipe calibrates on its own data set"
         )
+    if path.suffix not in ("", ".toml") and not path.is_file():
+        raise InputError(
+            f"{str(path)!r} does not exist: give a recipe (.toml), a checkpoint or an ONNX file"
+        )
     if path.suffix == ".toml" or not path.is_file():
         return _of_recipe(load_recipe(str(path)), precisions, wish, reporter)
     recipe = load_recipe(wish.recipe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -59,8 +60,19 @@ class GateDocument:
 
 def gate(job: Job, out: Path, reporter: Reporter) -> GateDocument:
     """Check everything, then write every file; after an error there is none, old or new."""
+    absent = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        _clear(out)
+        return _checked(job, out, reporter)
+    except BaseException:
+        for folder in absent:  # made for this gate; what holds anything stays
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _checked(job: Job, out: Path, reporter: Reporter) -> GateDocument:
     started = monotonic()
-    _clear(out)
     found: list[Check] = []
     measured: dict[str, Measurement] = {}
     for index in range(len(job.candidates)):

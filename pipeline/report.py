@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
@@ -16,9 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 from rich.text import Text
 
 from pipeline import figures, picture
-from pipeline.documents import CompressDocument, ReportDocument
+from pipeline.documents import CompressDocument, ReportDocument, VariantRecord
 from pipeline.workspace import write_whole
 from runtimes.errors import InputError
+
+T = TypeVar("T")
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAST = {
@@ -46,26 +48,30 @@ def write_report(document: CompressDocument, folder: Path) -> ReportDocument:
 
 def read_document(folder: Path) -> CompressDocument:
     """The document that a finished job left in its folder."""
-    path = folder / "report.json"
+    return read_as(CompressDocument, folder / "report.json", "shoal.compress/1")
+
+
+def read_as(kind: type[T], path: Path, schema: str) -> T:
+    """What a job wrote when it had finished."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(
-            f"{str(folder)!r} has no readable report.json ({e}): give the folder of a finished "
-            "`shoal compress`"
+            f"{str(path.parent)!r} has no readable {path.name} ({e}): give the folder of a "
+            "finished `shoal compress`"
         ) from e
     try:
-        return TypeAdapter(CompressDocument).validate_json(text)
+        return TypeAdapter(kind).validate_json(text)
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"{str(path)!r} is no shoal.compress/1 document: {where or 'it'}: {first['msg']}"
+            f"{str(path)!r} is no {schema} document: {where or 'it'}: {first['msg']}"
         ) from e
 
 
 def show_report(document: ReportDocument) -> Text:
-    return Text("\n".join((document.html, document.markdown, document.json)))
+    return Text("\n".join(filter(None, (document.html, document.markdown, document.json))))
 
 
 def environment() -> Environment:
@@ -99,6 +105,7 @@ def _view(document: CompressDocument) -> dict[str, Any]:
     chosen = None if document.chosen is None else document.candidates[document.chosen]
     budgeted = [target for target in document.targets if target.limit_ms is not None]
     return {
+        "precision_rows": _precision_rows(document),
         "budgeted": budgeted,
         "headline": budgeted or document.targets,
         "frontier_targets": list(document.frontier[0].measured_ms) if document.frontier else [],
@@ -119,6 +126,23 @@ def _view(document: CompressDocument) -> dict[str, Any]:
         "recipe": json.dumps(document.recipe, indent=2),
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
     }
+
+
+def _precision_rows(
+    document: CompressDocument,
+) -> list[tuple[str, Any, str, VariantRecord | None]]:
+    """(name, what was measured, precision, the variant or null for fp32), both networks."""
+    if not document.precisions:
+        return []
+    rows: list[tuple[str, Any, str, VariantRecord | None]] = []
+    shallow = document.candidates[document.chosen or 0]
+    for kind, name, whole in (
+        ("dense", "dense", document.dense),
+        ("shallow", shallow.name, shallow),
+    ):
+        rows.append((name, whole, "fp32", None))
+        rows += [(name, v, v.precision, v) for v in document.precisions if v.network == kind]
+    return rows
 
 
 def _cell(value: Any) -> str:

@@ -170,6 +170,18 @@ def drift(
     )
     if ours.shape != theirs.shape:
         raise InputError(f"{model}: the outputs have {ours.size} and {theirs.size} values")
+    where = " against ".join(targets)
+    broken = [int(np.sum(~np.isfinite(one))) for one in (ours, theirs)]
+    if any(broken):
+        told = [
+            f"{count} of {ours.size} on {target}"
+            for count, target in zip(broken, targets, strict=True)
+            if count
+        ]
+        return Check(
+            "drift", model, where, FAIL, f"outputs are not finite: {', '.join(told)}",
+            max(broken) / ours.size, 0.0, "of the outputs are not finite", (None, None),
+        )  # fmt: skip
     apart = ours - theirs
     scale = float(np.sqrt(np.mean(ours**2))) or 1.0
     relative = float(np.sqrt(np.mean(apart**2))) / scale
@@ -181,7 +193,7 @@ def drift(
     )
     verdict = PASS if relative <= limit else FAIL
     return Check(
-        "drift", model, " against ".join(targets), verdict, reason, relative, limit,
+        "drift", model, where, verdict, reason, relative, limit,
         "relative RMS", (None, None),
     )  # fmt: skip
 

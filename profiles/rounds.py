@@ -260,7 +260,8 @@ def measure(
         raise InputError(f"{rounds} rounds measure nothing: at least 1")
     sampling = Sampling(block_s, min_runs, laps, warm_up_s, 3 * warm_up_s)
     trial = Trial(target, paths, seed=seed, sampling=sampling, shapes=shapes, start=start)
-    with lease(target, f"measuring {len(paths)} networks", say=say):
+    what = Path(paths[0]).name if len(paths) == 1 else f"{len(paths)} networks"
+    with lease(target, f"measuring {what}", say=say):
         for done in range(rounds):
             trial.round()
             on_round(done + 1)

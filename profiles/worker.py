@@ -23,6 +23,11 @@ from runtimes.errors import InputError, NothingMeasured, RuntimeUnavailable
 ROOT = Path(__file__).resolve().parent.parent
 GRACE_S = 5  # the worker's own alarm comes this much after our patience ends
 STDERR_TAIL = 400
+# Not `-m`: it would put the user's folder first, with whatever is called `profiles` there.
+START = """import sys
+sys.path[:] = filter(None, sys.path)
+from profiles.agent import main
+main()"""
 LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -86,7 +91,7 @@ class Worker:
         keeps: Sequence[int] = (),
     ):
         """It keeps the file descriptors `keeps` open as long as it lives."""
-        self.command = tuple(command or (python or sys.executable, "-m", "profiles.agent"))
+        self.command = tuple(command or (python or sys.executable, "-c", START))
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         try:
             self._process = subprocess.Popen(

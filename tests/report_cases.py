@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.documents import (
     ArtifactRecord,
@@ -24,6 +24,8 @@ from pipeline.documents import (
     SegmentPlan,
     SiteRecord,
     TargetRound,
+    VariantParity,
+    VariantRecord,
 )
 from pipeline.report import write_report
 
@@ -177,6 +179,36 @@ def document() -> CompressDocument:
         versions={"shoal": "0.1.0", "torch": "2.15.0"},
         recipe={"name": "fashion-mnist"},
         report="report.html",
+    )
+
+
+def narrow(network: Literal["dense", "shallow"], ms: float | None) -> VariantRecord:
+    """In int8 and measured, or refused, where it has no time."""
+    return VariantRecord(
+        network=network,
+        precision="int8",
+        activations="uint8",
+        path=None if ms is None else f"{network}-int8.onnx",
+        sha256="cd" * 32,
+        parent="ab" * 32,
+        kept_fp32={"Softmax": 2},
+        parity=(
+            VariantParity(
+                against="ab" * 32,
+                target="x86-cpu",
+                samples=6000,
+                max_relative=0.08,
+                top1_agreement=0.991,
+                accuracy=0.9214,
+                accuracy_change=-0.0013,
+                tolerance=0.5,
+                accuracy_loss_limit=0.02,
+                passed=ms is not None,
+            ),
+        ),
+        measured_ms={} if ms is None else {"x86-cpu": latency(ms, 0.351)},
+        meets={} if ms is None else {"x86-cpu": ms < 0.2},
+        reason="top-1 agreement 0.41 | too low" if ms is None else None,
     )
 
 

@@ -1,5 +1,6 @@
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,19 @@ def test_drift_is_relative_to_the_outputs(off, verdict):
 
     assert check.verdict == verdict
     assert "cosine" in check.reason
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("broken", ["a", "b"])
+def test_outputs_that_are_not_finite_fail_with_figures_that_are(value, broken):
+    whole, bad = {"y": [1.0, 2.0]}, {"y": [1.0, value]}
+    outputs = (bad, whole) if broken == "a" else (whole, bad)
+
+    check = checks.drift("m", ("a", "b"), outputs, limit=1e-3)
+
+    assert (check.verdict, check.value, check.limit) == (FAIL, 0.5, 0.0)
+    assert check.reason == f"outputs are not finite: 1 of 2 on {broken}"
+    json.dumps(asdict(check), allow_nan=False)
 
 
 def test_outputs_of_another_size_do_not_compare():

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import pytest
@@ -32,3 +33,24 @@ def test_every_end_has_its_exit_code_and_one_message(raised, code, message, monk
     assert ended.value.code == code
     assert message in said
     assert "Traceback" not in said
+
+
+INTERRUPTED = """
+import sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipeline.__main__":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupts())
+from pipeline.entry import main
+main()
+"""
+
+
+def test_an_interruption_while_everything_is_imported_is_no_traceback():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+
+    assert done.returncode == 130
+    assert done.stderr == "shoal: interrupted before anything was begun\n"

@@ -121,6 +121,11 @@ def test_a_checkpoint_is_the_dense_network_of_its_recipe(job, tmp_path):
     assert document.artifacts[0].parity[0].accuracy == first.artifacts[0].parity[0].accuracy
 
 
+def test_a_checkpoint_that_is_not_there_is_named():
+    with pytest.raises(InputError, match=r"'nope.pt' does not exist"):
+        export_files(Wish("nope.pt", ("fp32",), "digits"), Reporter(quiet=True))
+
+
 def test_what_fails_its_check_is_refused_and_not_delivered(make_network, monkeypatch):
     monkeypatch.setitem(variants.TOLERANCES, "fp16", 1e-7)
     network = make_network(batch="n")

@@ -75,6 +75,15 @@ def test_a_gate_that_found_nothing_leaves_no_older_verdict_behind(shoal, tmp_pat
     assert [one.name for one in out.iterdir()] == ["mine.txt"]
 
 
+def test_a_gate_that_found_nothing_leaves_no_folder_that_it_made(shoal, tmp_path):
+    code, _, _ = shoal(
+        "gate", "--candidate", "nothing.onnx", "--budget", "1ms", "--out", tmp_path / "a" / "b"
+    )
+
+    assert code == 2
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
     shoal, networks, tmp_path, monkeypatch
 ):

@@ -20,6 +20,7 @@ from pipeline.job import Job
 from pipeline.procedures import Iterated, iterate
 from pipeline.progress import Reporter
 from pipeline.recipe import load_recipe
+from pipeline.remaking import remake
 from pipeline.tracing import sites, trace
 from pipeline.workspace import Workspace
 from runtimes.errors import InputError
@@ -180,6 +181,10 @@ def test_the_job_ends_in_a_verified_and_measured_artifact(loop, criterion):
     assert (text.fetched, text.mismatched, text.open) == ([], [], [])
     assert f"{len(document.removed_sites)} of 17 activations were removed in 1 round" in text.words
     assert show_iterative(document)
+    whole = Path(document.report).read_text()
+    Path(document.report).unlink()
+    assert remake(loop.folder / "job").markdown is None
+    assert Path(document.report).read_text() == whole
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
-from report_cases import Page, document, page
+from report_cases import Page, document, narrow, page
 
 from pipeline.__main__ import main
 from pipeline.documents import CompressDocument
@@ -201,3 +201,42 @@ def test_stored_document_is_what_its_schema_says(tmp_path):
 
     assert stored.keys() == schema["properties"].keys()
     assert stored["candidates"][0].keys() == schema["$defs"]["CandidateRecord"]["properties"].keys()
+
+
+@pytest.fixture
+def narrowed() -> CompressDocument:
+    return replace(document(), precisions=(narrow("dense", 0.213), narrow("shallow", None)))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "In fewer bits",
+        "int8 uint8 activations \u22120.13 92.14 % of 6,000 99.10 % 0.213 0.210 to 0.217 0.61",
+        "not surely within the budget",
+        "2 Softmax",
+        "top-1 agreement 0.41 | too low",
+    ],
+)
+def test_page_says_what_fewer_bits_bring(narrowed, tmp_path, words):
+    assert words in " ".join(page(narrowed, tmp_path).words.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "| dense | fp32 |  |  | 0.351 (0.346 to 0.357) |  | 0.330 (0.325 to 0.336) |  |  |",
+        "| dense | int8 (uint8 activations) | \u22120.13 | 99.10 % | 0.213 (0.210 to 0.217) |",
+        "| not measured | | 2 Softmax |",
+        "| all-blocks | fp32 |  |  | 0.193 (0.190 to 0.196) | 0.55 |",
+        "| not measured | | not measured | | top-1 agreement 0.41 \\| too low |",
+    ],
+)
+def test_markdown_says_what_fewer_bits_bring(narrowed, tmp_path, words):
+    write_report(narrowed, tmp_path)
+
+    assert words in (tmp_path / "report.md").read_text()
+
+
+def test_a_job_in_fp32_alone_has_no_table_of_precisions(tmp_path):
+    assert "In fewer bits" not in page(document(), tmp_path).words

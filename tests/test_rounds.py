@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import pytest
 
 from profiles import rounds
@@ -155,3 +157,18 @@ def test_the_files_that_cannot_be_measured_stop_before_any_worker(make_network):
 
     with pytest.raises(InputError, match="does not exist"):
         measure(NULL, [make_network().parent / "nothing.onnx"], start=never)
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "measuring network.onnx"), (2, "2 networks")])
+def test_who_waits_is_told_what_is_measured(make_network, monkeypatch, count, said):
+    told = []
+
+    @contextmanager
+    def noted(_target, what, **_):
+        told.append(what)
+        yield
+
+    monkeypatch.setattr(rounds, "lease", noted)
+    measure(NULL, [make_network()] * count, rounds=1, warm_up_s=0.01)
+
+    assert told[0].endswith(said)

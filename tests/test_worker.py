@@ -190,3 +190,13 @@ def test_a_client_that_went_away_is_not_waited_for():
         pipe.close()
 
         assert worker._process.wait(timeout=10) == 0
+
+
+def test_a_folder_of_the_users_does_not_stand_in_for_ours(tmp_path, monkeypatch):
+    for name in ("profiles", "runtimes", "numpy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not ours')")
+    monkeypatch.chdir(tmp_path)
+
+    with Worker() as worker:
+        assert opened(worker)
