@@ -40,6 +40,7 @@ CONTEXT_S = 30.0
 CONTEXT_LAPS = 2  # block pairs per option and round
 PIECE_RUNS, PIECE_BLOCK_S = 5, 0.02
 BATCH_BYTES = 2**29  # of networks on disk and in the worker at once
+BATCH_COUNT = 64  # of networks between two saves: what an interruption costs at most
 WIDEST = {"isolated": 0.1, "in context": 0.05}  # half the interval: of the piece, of dense
 
 Method = Literal["isolated", "in context"]
@@ -202,7 +203,8 @@ def _batches(missing: Iterable[str], asked: Mapping[str, _Asked]) -> Iterator[li
     batch: list[str] = []
     size = 0
     for geometry in missing:
-        if batch and size + asked[geometry].nbytes > BATCH_BYTES:
+        full = len(batch) == BATCH_COUNT
+        if batch and (full or size + asked[geometry].nbytes > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(geometry)

@@ -163,6 +163,28 @@ def test_batches_of_variants_give_the_table_of_one_batch(device, network, monkey
         assert mine == pytest.approx(theirs, rel=1e-3)
 
 
+def test_what_was_measured_of_a_table_outlives_a_kill(device, network, monkeypatch):
+    """Between two batches of it; the rest alone is measured afterwards."""
+    monkeypatch.setattr(latency_table, "BATCH_COUNT", 2)
+    measure = device.measure
+
+    def killed(target, paths, **others):
+        if len(device.calls) == 3:
+            raise SystemExit("as by kill -9: nothing is tidied up")
+        return measure(target, paths, **others)
+
+    monkeypatch.setattr("pipeline.workbench.measure", killed)
+    with pytest.raises(SystemExit):
+        plan_file(wish(network, "0.6x"), QUIET)
+    monkeypatch.setattr("pipeline.workbench.measure", measure)
+    device.calls.clear()
+
+    made = plan_file(wish(network, "0.6x"), QUIET)
+
+    assert made.tables[CPU].from_cache == 4
+    assert device.calls[0] == 3  # dense was measured too: the first call is a batch of two
+
+
 @pytest.mark.usefixtures("device")
 def test_the_same_table_gives_the_same_plan(network):
     first, again = (plan_file(wish(network, "0.6x"), QUIET) for _ in range(2))
