@@ -19,6 +19,7 @@ from pipeline.recipe import Recipe
 from pipeline.workspace import Workspace
 from profiles.budget import UNLIMITED
 from profiles.target import Target, find_target
+from runtimes.errors import NothingMeasured, RuntimeUnavailable
 
 
 @dataclass(slots=True)
@@ -62,4 +63,9 @@ def opened(
                 folders=[recipe.folder],
                 length=recipe.data.length,
             )
-        yield Job(recipe, splits, workspace, reporter), step
+        try:
+            yield Job(recipe, splits, workspace, reporter), step
+        except (NothingMeasured, RuntimeUnavailable) as e:
+            raise type(e)(
+                f"{e}; what was finished is kept in {out}: `shoal compress --resume` goes on there"
+            ) from e

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from time import monotonic, sleep
 
 import pytest
@@ -47,6 +48,7 @@ class LoopbackSshd:
         self.cache, self.leases = folder / "device-cache", folder / "device-leases"
         self.known_hosts = folder / "known_hosts"
         self.process: subprocess.Popen[bytes] | None = None
+        self._changing = Lock()  # a timer may cut it while a test starts it again
         for name in ("host_key", "user_key"):
             make_key(folder / name)
         shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
@@ -63,6 +65,10 @@ class LoopbackSshd:
         self.cut()
 
     def start(self) -> None:
+        with self._changing:
+            self._start()
+
+    def _start(self) -> None:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         command = [*self.inside, SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
@@ -77,13 +83,14 @@ class LoopbackSshd:
 
     def cut(self) -> None:
         """As a device that loses its power: sshd and everything below it, at once."""
-        if self.process is not None:
-            for pid in reversed(below(self.process.pid)):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            self.process.wait()
+        with self._changing:
+            if self.process is not None:
+                for pid in reversed(below(self.process.pid)):
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+                self.process.wait()
 
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None

@@ -167,11 +167,15 @@ def small_disk(device, tmp_path):
         yield interpreter(tmp_path, f'ulimit -f 1024\nexec {sys.executable} "$@"')
 
 
-def test_a_full_disk_there_is_named_and_half_an_artifact_is_not_used(small_disk, large_network):
+def test_a_full_disk_there_is_named_and_half_an_artifact_is_not_used(
+    small_disk, device, large_network
+):
     target = Target("device", "null", transport="ssh", host="device", python=small_disk)
 
     with pytest.raises(NothingMeasured, match=r"the disk of device did not take it: .*artifacts"):
         measure(target, [large_network], **QUICK)
+
+    assert [path.suffix for path in device.cache.glob("artifacts/*")] == [".partial"]
 
 
 def test_a_disk_with_no_room_for_the_agent_is_named(device, tmp_path):

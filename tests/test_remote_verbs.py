@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 from pipeline import bench, workbench
 from pipeline.__main__ import app
 from pipeline.job import measured_on
+from profiles import remote
 from profiles.remote import fingerprint_of_all
 from profiles.rounds import Sampling
 from profiles.target import Target, find_target
+from runtimes.errors import NothingMeasured
 
 pytestmark = NEEDED
 RECIPE = """
@@ -110,16 +112,37 @@ def test_doctor_proves_it():
     assert found["target"]["host"] == "device"
 
 
+def written(workspace):
+    """When each stage that is finished was."""
+    stages = (path for path in workspace.glob("stages/*") if path.is_dir())
+    return {str(path): path.stat().st_mtime_ns for path in stages}
+
+
 @pytest.mark.slow
-def test_compress(device, tmp_path):
+def test_compress_goes_on_after_a_lost_device_over_one_connection(device, tmp_path, monkeypatch):
     (tmp_path / "tiny.toml").write_text(RECIPE)
+    job = ("compress", tmp_path / "tiny.toml", "--out", tmp_path / "work")
+    leases, take = [], remote.Connection.try_lease
 
-    found = document(
-        "compress", tmp_path / "tiny.toml", "--out", tmp_path / "work", codes=(0, 3, 4)
-    )
+    def cutting(connection, what):
+        leases.append(what)
+        if len(leases) == 2:
+            device.cut()
+        return take(connection, what)
 
+    monkeypatch.setattr(remote.Connection, "try_lease", cutting)
+    done = CliRunner().invoke(app, [*map(str, job), "--json", "--quiet"])
+    assert isinstance(done.exception, NothingMeasured)
+    assert "`shoal compress --resume` goes on there" in str(done.exception)
+    trained = written(tmp_path / "work")
+
+    device.start()
+    found = document(*job, "--resume", codes=(0, 3, 4))
+
+    assert trained.items() <= written(tmp_path / "work").items()
+    assert any("dense-" in path for path in trained)
     assert found["candidates"][0]["measured_ms"]["device"]["median_ms"] > 0
-    assert device.log().count("Accepted publickey") == 1, "one connection for the whole job"
+    assert device.log().count("Accepted publickey") == 2, "one connection for each run"
     assert device.agents() != []
 
 
