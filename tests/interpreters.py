@@ -35,7 +35,7 @@ SERVER_ONLY = {"pipeline", "torch", "torchvision", "transformers", "tiny_job", "
 
 def for_boards(tests: Path = TESTS, *, sshd: bool = True) -> list[Path]:
     """The tests of `runtimes` and `profiles` that need nothing of the server's, nor an sshd."""
-    found = {path: imports(path) for path in sorted(tests.glob("test_*.py"))}
+    found = {path: imports(path) | borrowed(path) for path in sorted(tests.glob("test_*.py"))}
     return [
         path
         for path, names in found.items()
@@ -55,6 +55,19 @@ def imports(path: Path) -> set[str]:
             found.add((node.module or "").partition(".")[0])
     beside = (path.parent / f"{name}.py" for name in found)
     return found.union(*(imports(one) for one in beside if one.is_file()))
+
+
+def borrowed(path: Path) -> set[str]:
+    """`pipeline` where a test takes a fixture that imports it."""
+    shared = ast.parse((TESTS / "server_fixtures.py").read_text(encoding="utf-8")).body
+    fixtures = {node.name for node in shared if isinstance(node, ast.FunctionDef)}
+    asked: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            asked |= {argument.arg for argument in node.args.args}
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "usefixtures":
+            asked |= {a.value for a in node.args if isinstance(a, ast.Constant)}
+    return {"pipeline"} if asked & fixtures else set()
 
 
 def find(release: str) -> str | None:

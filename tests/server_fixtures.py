@@ -21,7 +21,7 @@ QUICK = Sampling(block_s=0.002, min_runs=10, laps=3, warm_up_s=0.02, warm_up_cap
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+def known_times(monkeypatch: pytest.MonkeyPatch) -> Device:
     """Whatever a bench measures takes as long as the network's size says."""
     made = Device()
     monkeypatch.setattr("pipeline.workbench.measure", made.measure)

@@ -135,7 +135,7 @@ def test_a_site_that_is_pinned_cannot_be_removed_as_well(branched):
         rules_of(Demands(remove=(site,)), model, found, unpinned(found, found.options, [site]))
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_a_plan_meets_its_caps_and_says_so(make_network):
     network = make_network(convolutions=4)
     found = map_model(load_model(network))
@@ -153,7 +153,7 @@ def test_a_plan_meets_its_caps_and_says_so(make_network):
     assert pinned not in document.plan.removed_sites
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_a_budget_that_is_met_does_not_excuse_from_a_cap(make_network):
     network = make_network(convolutions=4)
     wish = Wish(network, (CPU,), ("1x",), rounds=2, max_kernel=7)
@@ -164,7 +164,7 @@ def test_a_budget_that_is_met_does_not_excuse_from_a_cap(make_network):
     assert document.rules.caps[0].planned == 3
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_which_budget_is_to_blame_is_among_the_reasons(make_network):
     network = make_network(convolutions=4)
     wish = Wish(network, (CPU,), ("0.1x",), rounds=2, max_kernel=7)

@@ -120,7 +120,7 @@ def test_a_plan_that_is_faster_on_one_target_is_not_dominated():
     assert dominated(points) == (False, False, True)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_without_a_budget_nothing_is_chosen_and_every_plan_is_measured(network):
     document = plan_file(Wish(network, (CPU,), rounds=2, frontier=8), QUIET)
 
@@ -138,16 +138,16 @@ def test_without_a_budget_nothing_is_chosen_and_every_plan_is_measured(network):
     )
 
 
-def test_a_plan_that_the_loop_measured_is_not_measured_again(device, network):
+def test_a_plan_that_the_loop_measured_is_not_measured_again(known_times, network):
     document = plan_file(Wish(network, (CPU,), ("0.01x",), rounds=2, frontier=2), QUIET)
 
     assert not document.feasible
     assert [row.meets[CPU] for row in document.frontier] == [False, False]
     assert document.frontier[-1].measured_ms == document.rounds[-1].measured_ms
-    assert device.calls[2:] == [2] * len(document.rounds)
+    assert known_times.calls[2:] == [2] * len(document.rounds)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_a_budget_that_is_met_anyhow_leaves_the_frontier(network):
     document = plan_file(
         Wish(network, (CPU, OPENVINO), ("100ms", "1x"), rounds=2, frontier=3), QUIET
@@ -158,16 +158,16 @@ def test_a_budget_that_is_met_anyhow_leaves_the_frontier(network):
     assert all(row.meets[CPU] for row in document.frontier)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_a_network_with_nothing_to_remove_is_its_own_frontier(make_network):
     document = plan_file(Wish(make_network(convolutions=1), (CPU,), frontier=8), QUIET)
 
     assert [row.options for row in document.frontier] == [()]
 
 
-def test_what_was_measured_slower_than_a_plan_that_loses_less_is_marked(device, network):
+def test_what_was_measured_slower_than_a_plan_that_loses_less_is_marked(known_times, network):
     """Two replacements that are faster each alone are slower together than one of them."""
-    device.times[CPU] = lambda found: {4: 4.0, 3: 3.0}.get(len(found.operators), 3.2)
+    known_times.times[CPU] = lambda found: {4: 4.0, 3: 3.0}.get(len(found.operators), 3.2)
 
     document = plan_file(Wish(network, (CPU,), rounds=2, frontier=4), QUIET)
 
@@ -175,7 +175,7 @@ def test_what_was_measured_slower_than_a_plan_that_loses_less_is_marked(device, 
     assert [row.dominated for row in document.frontier] == [False, False, True]
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_a_point_of_the_frontier_is_a_plan_to_measure_again(network, tmp_path):
     out, point = tmp_path / "frontier.json", tmp_path / "point.json"
     first = plan_file(Wish(network, (CPU,), rounds=2, frontier=4, out=out), QUIET)
@@ -190,7 +190,7 @@ def test_a_point_of_the_frontier_is_a_plan_to_measure_again(network, tmp_path):
     assert whole.targets == first.targets
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_the_terminal_shows_every_point(network):
     done = CliRunner().invoke(
         app, ["plan", str(network), "--target", CPU, "--frontier", "4"], env={"COLUMNS": "160"}
@@ -201,7 +201,7 @@ def test_the_terminal_shows_every_point(network):
     assert "no budget was given: 0 activations removed" in done.stdout
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_a_frontier_of_a_given_plan_is_refused(network, tmp_path):
     out = tmp_path / "plan.json"
     plan_file(Wish(network, (CPU,), ("0.8x",), rounds=2, out=out), QUIET)
@@ -210,7 +210,7 @@ def test_a_frontier_of_a_given_plan_is_refused(network, tmp_path):
         plan_file(Wish(None, source=out, frontier=4), QUIET)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_one_plan_is_no_frontier(network):
     done = CliRunner().invoke(app, ["plan", str(network), "--target", CPU, "--frontier", "1"])
 

@@ -24,9 +24,9 @@ QUIET = Reporter(quiet=True)
 
 
 @pytest.fixture
-def isolated(device, monkeypatch) -> Device:
+def isolated(known_times, monkeypatch) -> Device:
     monkeypatch.setattr(latency_table, "CONTEXT_S", 0.0)
-    return device
+    return known_times
 
 
 def table(path: Path, target: str = CPU, **others) -> TableDocument:
@@ -151,7 +151,7 @@ def test_small_networks_and_few_options_are_measured_in_context(dense_ms, option
     assert method_for(dense_ms, options, rounds=6) == method
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_the_table_is_written_as_json_and_as_csv(make_network, tmp_path):
     path = make_network(convolutions=2)
     document = table(path, out=tmp_path / "table.json")
@@ -166,19 +166,19 @@ def test_the_table_is_written_as_json_and_as_csv(make_network, tmp_path):
 
 @pytest.mark.parametrize("name", ["table.txt", "none/table.json"])
 def test_a_file_that_cannot_be_written_is_refused_before_measuring(
-    device, make_network, tmp_path, name
+    known_times, make_network, tmp_path, name
 ):
     with pytest.raises(InputError):
         table(make_network(), out=tmp_path / name)
 
-    assert device.calls == []
+    assert known_times.calls == []
 
 
-def test_a_network_without_options_has_an_empty_table(device, make_network):
+def test_a_network_without_options_has_an_empty_table(known_times, make_network):
     document = table(make_network(convolutions=1))
 
     assert document.options == document.entries == ()
-    assert device.calls == [2]
+    assert known_times.calls == [2]
 
 
 def test_the_real_device_times_pieces(make_network, monkeypatch):

@@ -32,7 +32,7 @@ def wish(model: Path | None, *budgets: str, **others) -> Wish:
     return replace(Wish(model, targets, budgets, rounds=2, max_rounds=4, max_kernel=7), **others)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_the_measured_network_meets_the_budget(network):
     document = plan_file(wish(network, "0.8x"), QUIET)
 
@@ -42,7 +42,7 @@ def test_the_measured_network_meets_the_budget(network):
     assert document.fastest_ms is None
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_without_scores_the_fewest_activations_go(network):
     """One refit of two 8 -> 8 convolutions saves less than a third, so 0.8x needs but one."""
     document = plan_file(wish(network, "0.8x"), QUIET)
@@ -53,7 +53,7 @@ def test_without_scores_the_fewest_activations_go(network):
     assert len(document.plan.options) == 1
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_a_file_of_scores_decides_which_activations_go(network, tmp_path):
     found = map_model(load_model(network))
     inner = [site.id for site in found.sites[1:3]]
@@ -69,7 +69,7 @@ def test_a_file_of_scores_decides_which_activations_go(network, tmp_path):
     )
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_predicted_and_measured_are_in_every_round(network):
     document = plan_file(wish(network, "0.8x", "0.95x"), QUIET)
 
@@ -79,18 +79,18 @@ def test_predicted_and_measured_are_in_every_round(network):
         assert set(turn.prediction_error) == {CPU, OPENVINO}
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_a_table_that_adds_up_predicts_what_is_measured(network):
     document = plan_file(wish(network, "0.6x"), QUIET)
 
     assert document.rounds[0].prediction_error[CPU] == pytest.approx(0, abs=0.02)
 
 
-def test_two_targets_that_disagree_get_one_plan_that_meets_both(device, network):
+def test_two_targets_that_disagree_get_one_plan_that_meets_both(known_times, network):
     """One is quicker without the first convolution alone, the other without the last alone."""
     found = map_model(load_model(network))
     first, last = found.operators[0].node, found.operators[-1].node
-    device.times = {
+    known_times.times = {
         CPU: lambda built: 1.0 + (first in {o.node for o in built.operators}),
         OPENVINO: lambda built: 1.0 + (last in {o.node for o in built.operators}),
     }
@@ -105,7 +105,7 @@ def test_two_targets_that_disagree_get_one_plan_that_meets_both(device, network)
     assert both.rounds[-1].meets == {CPU: True, OPENVINO: True}
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_an_unreachable_budget_says_what_the_fastest_plan_measures(network):
     document = plan_file(wish(network, "0.01x"), QUIET)
 
@@ -115,8 +115,8 @@ def test_an_unreachable_budget_says_what_the_fastest_plan_measures(network):
     assert "0.01x" in document.reasons[0]
 
 
-def test_where_every_option_is_slower_the_network_itself_is_the_fastest(device, network):
-    device.times[CPU] = lambda found: 10.0 - len(found.operators)
+def test_where_every_option_is_slower_the_network_itself_is_the_fastest(known_times, network):
+    known_times.times[CPU] = lambda found: 10.0 - len(found.operators)
 
     document = plan_file(wish(network, "0.9x"), QUIET)
 
@@ -125,16 +125,16 @@ def test_where_every_option_is_slower_the_network_itself_is_the_fastest(device, 
     assert document.plan.options == ()
 
 
-def test_a_budget_already_met_keeps_everything_without_a_table(device, network):
+def test_a_budget_already_met_keeps_everything_without_a_table(known_times, network):
     document = plan_file(wish(network, "100ms", "1x"), QUIET)
 
     assert document.feasible
     assert document.plan.options == ()
     assert document.plan.macs_after == document.plan.macs_before
-    assert device.calls == [2, 2]  # dense and the yardstick on both targets
+    assert known_times.calls == [2, 2]  # dense and the yardstick on both targets
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 @pytest.mark.parametrize(("budget", "feasible"), [("100ms", True), ("0.5x", False)])
 def test_a_network_with_nothing_to_remove_is_kept(make_network, budget, feasible):
     document = plan_file(wish(make_network(convolutions=1), budget), QUIET)
@@ -145,31 +145,33 @@ def test_a_network_with_nothing_to_remove_is_kept(make_network, budget, feasible
     assert "nothing can be removed" in document.reasons[0] or feasible
 
 
-def test_batches_of_variants_give_the_table_of_one_batch(device, network, monkeypatch, tmp_path):
+def test_batches_of_variants_give_the_table_of_one_batch(
+    known_times, network, monkeypatch, tmp_path
+):
     """Every batch has dense beside it: a host that slows down in between is no gain."""
-    device.drift = 0.1
+    known_times.drift = 0.1
     whole = plan_file(wish(network, "0.6x"), QUIET)
-    device.calls.clear()
+    known_times.calls.clear()
     monkeypatch.setenv("SHOAL_REGISTRY", str(tmp_path / "another"))
     monkeypatch.setattr(latency_table, "BATCH_BYTES", 3 * network.stat().st_size)
 
     small = plan_file(wish(network, "0.6x"), QUIET)
 
-    assert device.calls[1] <= 4
-    assert len(device.calls) > 4
+    assert known_times.calls[1] <= 4
+    assert len(known_times.calls) > 4
     assert [o.id for o in small.plan.options] == [o.id for o in whole.plan.options]
     for one, other in zip(small.plan.options, whole.plan.options, strict=True):
         mine, theirs = one.difference[CPU].measured_ms, other.difference[CPU].measured_ms
         assert mine == pytest.approx(theirs, rel=1e-3)
 
 
-def test_what_was_measured_of_a_table_outlives_a_kill(device, network, monkeypatch):
+def test_what_was_measured_of_a_table_outlives_a_kill(known_times, network, monkeypatch):
     """Between two batches of it; the rest alone is measured afterwards."""
     monkeypatch.setattr(latency_table, "BATCH_COUNT", 2)
-    measure = device.measure
+    measure = known_times.measure
 
     def killed(target, paths, **others):
-        if len(device.calls) == 3:
+        if len(known_times.calls) == 3:
             raise SystemExit("as by kill -9: nothing is tidied up")
         return measure(target, paths, **others)
 
@@ -177,15 +179,15 @@ def test_what_was_measured_of_a_table_outlives_a_kill(device, network, monkeypat
     with pytest.raises(SystemExit):
         plan_file(wish(network, "0.6x"), QUIET)
     monkeypatch.setattr("pipeline.workbench.measure", measure)
-    device.calls.clear()
+    known_times.calls.clear()
 
     made = plan_file(wish(network, "0.6x"), QUIET)
 
     assert made.tables[CPU].from_cache == 4
-    assert device.calls[0] == 3  # dense was measured too: the first call is a batch of two
+    assert known_times.calls[0] == 3  # dense was measured too: the first call is a batch of two
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_the_same_table_gives_the_same_plan(network):
     first, again = (plan_file(wish(network, "0.6x"), QUIET) for _ in range(2))
 
@@ -195,7 +197,7 @@ def test_the_same_table_gives_the_same_plan(network):
     assert replace(first, **same) == replace(again, **same)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_a_plan_file_is_built_and_measured_again(network, tmp_path):
     out = tmp_path / "plan.json"
     first = plan_file(wish(network, "0.6x", out=out), QUIET)
@@ -211,7 +213,7 @@ def test_a_plan_file_is_built_and_measured_again(network, tmp_path):
     assert len(again.rounds) == 1
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_the_file_is_the_document(network, tmp_path):
     out = tmp_path / "plan.json"
     document = plan_file(wish(network, "0.6x", out=out), QUIET)
@@ -220,7 +222,7 @@ def test_the_file_is_the_document(network, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_a_measured_plan_that_misses_another_budget_says_so(network, tmp_path):
     out = tmp_path / "plan.json"
     plan_file(wish(network, "0.8x", out=out), QUIET)
@@ -231,8 +233,8 @@ def test_a_measured_plan_that_misses_another_budget_says_so(network, tmp_path):
     assert "does not meet 0.1x on x86-cpu" in again.reasons[0]
 
 
-def test_collapse_carries_out_a_plan_of_exact_merges(device, network, tmp_path):
-    device.times[CPU] = by_operators
+def test_collapse_carries_out_a_plan_of_exact_merges(known_times, network, tmp_path):
+    known_times.times[CPU] = by_operators
     found = map_model(load_model(network))
     merge = next(option for option in found.options if option.kind == "merge")
     plan, out = tmp_path / "given.json", tmp_path / "plan.json"
@@ -245,12 +247,12 @@ def test_collapse_carries_out_a_plan_of_exact_merges(device, network, tmp_path):
     assert len(groups) == 1
 
 
-def test_temporary_files_go_where_they_came_from(device, network, tmp_path, monkeypatch):
+def test_temporary_files_go_where_they_came_from(known_times, network, tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     seen = []
-    device.times[CPU] = lambda found: seen.append(list(scratch.iterdir())) or by_macs(found)
+    known_times.times[CPU] = lambda found: seen.append(list(scratch.iterdir())) or by_macs(found)
 
     plan_file(wish(network, "0.6x"), QUIET)
 
@@ -258,14 +260,14 @@ def test_temporary_files_go_where_they_came_from(device, network, tmp_path, monk
     assert list(scratch.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_refused_before_measuring(device, network, tmp_path):
+def test_a_folder_that_is_not_there_is_refused_before_measuring(known_times, network, tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         plan_file(wish(network, "0.6x", out=tmp_path / "none" / "plan.json"), QUIET)
 
-    assert device.calls == []
+    assert known_times.calls == []
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 @pytest.mark.parametrize(("budget", "code"), [("0.8x", 0), ("0.01x", 3)])
 def test_the_exit_code_says_whether_the_budget_is_met(network, budget, code):
     done = CliRunner().invoke(
@@ -276,7 +278,7 @@ def test_the_exit_code_says_whether_the_budget_is_met(network, budget, code):
     assert json.loads(done.stdout)["feasible"] is (code == 0)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("known_times")
 def test_the_table_for_a_terminal_names_what_goes_and_what_it_takes(network):
     done = CliRunner().invoke(app, ["plan", str(network), "--target", CPU, "--budget", "0.8x"])
 
