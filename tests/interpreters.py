@@ -66,7 +66,7 @@ def borrowed(path: Path) -> set[str]:
         if isinstance(node, ast.FunctionDef):
             asked |= {argument.arg for argument in node.args.args}
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "usefixtures":
-            asked |= {a.value for a in node.args if isinstance(a, ast.Constant)}
+            asked |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
     return {"pipeline"} if asked & fixtures else set()
 
 
