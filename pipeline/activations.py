@@ -20,7 +20,7 @@ from torch import Tensor, fx
 from pipeline.counting import Accumulator
 from pipeline.processes import sum_over_processes, total_over_processes
 from pipeline.tokens import arguments, attention_mask
-from pipeline.tracing import sites
+from pipeline.tracing import BATCH_NORM, LINEAR_AXIS, sites
 from runtimes.errors import InputError
 
 
@@ -94,6 +94,10 @@ class Statistics:
         return next(s for s in self.sites if s.id == site)
 
 
+# nothing else shares the memory of their outputs, so a ReLU may be in place, as models have it
+FRESH = {BATCH_NORM, torch.ops.aten.add.Tensor, *LINEAR_AXIS}
+
+
 class _Collector(fx.Interpreter):
     """Runs the graph and shows every site's input and output to its accumulator."""
 
@@ -103,12 +107,19 @@ class _Collector(fx.Interpreter):
         self.mask: Tensor | None = None
 
     def run_node(self, n: fx.Node) -> object:
-        result = super().run_node(n)
-        if n in self.accumulators:
-            z, psi = self.env[n.all_input_nodes[0]], result
+        accumulator = self.accumulators.get(n)
+        if accumulator is None:
+            return super().run_node(n)
+        source = n.all_input_nodes[0]
+        z = self.env[source]
+        if accumulator.needs_output:
+            psi = super().run_node(n)
             assert isinstance(psi, Tensor), f"activation {n} gives no tensor"
-            self.accumulators[n].add(z, psi, self.mask)
-        return result
+            accumulator.add(z, psi, self.mask)
+            return psi
+        accumulator.add(z, None, self.mask)
+        alone = source.target in FRESH and len(source.users) == 1
+        return z.relu_() if alone else super().run_node(n)
 
 
 @torch.no_grad()

@@ -1,9 +1,9 @@
 """Counters and moments of one site, added up batch by batch at little cost beside the forward pass.
 
-A batch is cut into blocks that stay in the processor's cache, and the blocks are added up element
-by element: few enough in float32 that counters are exact, and in float64 from there on. sign(z)
-gives all three states: its sum is positive - negative, that of its square their sum. A ReLU's z psi
-is its psi^2, so it is not computed again.
+A batch is cut into blocks that stay in the processor's cache; in a block every quantity is summed
+along one axis in float32, few enough values that counters are exact, and float64 goes on from
+there. sign(z) gives all three states: its sum is positive - negative, that of |sign(z)| their sum.
+A ReLU's output is made again inside the cache rather than read from memory, and its z psi is psi^2.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from torch import Tensor
 from pipeline.tracing import TracedSite
 
 BLOCK = 2**16  # elements: 256 KiB in float32
-FOLD = 1024  # rows added up in float32
+LINE = 32  # positions from which on it is cheaper to sum along them than over the samples
 EXACT = 2**24  # whole numbers up to it are exact in float32
-SIGN, SIGNED, SATURATED, Z, ZZ, PSI, PSI_PSI, Z_PSI = range(8)
-COUNTERS = 3
+COUNTERS = 3  # of the eight sums: of sign(z), of |sign(z)|, of z > 6
 
 
 @dataclass(slots=True)
@@ -30,26 +29,37 @@ class Accumulator:
     count: int = 0
     sums: Tensor = field(default_factory=lambda: torch.zeros(8, 0, dtype=torch.float64))
 
-    def add(self, z: Tensor, psi: Tensor, mask: Tensor | None = None) -> None:
-        """One batch; `mask` (batch, positions) leaves out what is 0 in it, such as padding."""
-        z, psi = self._arranged(z, mask), self._arranged(psi, mask)
-        if not self.count:
-            self.sums = torch.zeros(8, z.shape[1], dtype=torch.float64, device=z.device)
+    @property
+    def needs_output(self) -> bool:
+        return self.site.kind != "relu"
+
+    def add(self, z: Tensor, psi: Tensor | None, mask: Tensor | None = None) -> None:
+        """One batch; `mask` (batch, positions) leaves out what is 0 in it, such as padding.
+
+        `psi` may be None unless `needs_output`.
+        """
+        z = self._arranged(z, mask)
         rows, neurons, positions = z.shape
+        if not self.count:
+            self.sums = torch.zeros(8, neurons, dtype=torch.float64, device=z.device)
         self.count += rows * positions
-        width = neurons * positions  # rows of it are joined into a block, or it is cut into blocks
-        joined = min(max(1, BLOCK // width), rows)
-        fold = joined * max(1, min(FOLD, EXACT // positions))
-        for first in range(0, rows, fold):
-            zs, psis = (x[first : first + fold].view(-1, width) for x in (z, psi))
-            whole = len(zs) // joined * joined
-            sums = z.new_zeros(8, joined * width)
-            self._add(
-                zs[:whole].view(-1, joined * width), psis[:whole].view(-1, joined * width), sums
-            )
-            if whole < len(zs):
-                self._add(zs[whole:].view(1, -1), psis[whole:].view(1, -1), sums)
-            self.sums += sums.view(8, joined, neurons, positions).sum(3).double().sum(1)
+        if positions > EXACT:
+            z = z.double()
+        along = positions >= LINE
+        shape = (rows * neurons, positions) if along else (rows, neurons * positions)
+        z = z.view(shape)
+        psi = self._arranged(psi, mask).view(shape) if psi is not None else None
+        height = min(max(1, BLOCK // shape[1]), shape[0])
+        scratch = z.new_empty(height, shape[1])
+        found = []
+        for first in range(0, shape[0], height):
+            block = slice(first, first + height)
+            x, y = z[block], psi[block] if psi is not None else None
+            found.append(self._summed(x, y, scratch[: len(x)], axis=int(along)))
+        if along:
+            self.sums += torch.cat(found, 1).double().view(8, rows, neurons).sum(1)
+        else:
+            self.sums += torch.stack(found).double().sum(0).view(8, neurons, positions).sum(2)
 
     def _arranged(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(rows, neurons, positions) in float32 at least."""
@@ -62,30 +72,27 @@ class Accumulator:
             return kept.reshape(-1, x.shape[-1], 1)
         return x.movedim(self.site.axis, 1).flatten(2).contiguous()
 
-    def _add(self, z: Tensor, psi: Tensor, sums: Tensor) -> None:
-        """Add the sums over the rows of (rows, columns) to the first columns of (8, all)."""
-        for start in range(0, z.shape[1], BLOCK):
-            part = slice(start, min(start + BLOCK, z.shape[1]))
-            into, state = list(sums[:, part]), torch.empty_like(sums[0, part])
-            for x, y in zip(z[:, part], psi[:, part], strict=True):
-                torch.sign(x, out=state)
-                into[SIGN].add_(state)
-                into[SIGNED].addcmul_(state, state)
-                into[Z].add_(x)
-                into[ZZ].addcmul_(x, x)
-                into[PSI].add_(y)
-                into[PSI_PSI].addcmul_(y, y)
-                if self.site.kind == "relu6":
-                    into[SATURATED].add_(torch.gt(x, 6, out=state))
-                if self.site.kind != "relu":
-                    into[Z_PSI].addcmul_(x, y)
+    def _summed(self, z: Tensor, psi: Tensor | None, scratch: Tensor, *, axis: int) -> Tensor:
+        """(8, lines): every quantity of a block, summed along `axis`."""
+        sign = torch.sign(z, out=scratch).sum(axis)
+        signed = scratch.abs_().sum(axis)
+        over = torch.gt(z, 6, out=scratch).sum(axis) if self.site.kind == "relu6" else sign * 0
+        squared = torch.mul(z, z, out=scratch).sum(axis)
+        if self.needs_output:
+            assert psi is not None, f"{self.site.id} gives an output"
+            output = psi.sum(axis)
+            output_squared = torch.mul(psi, psi, out=scratch).sum(axis)
+            product = torch.mul(z, psi, out=scratch).sum(axis)
+        else:
+            output = torch.clamp(z, min=0, out=scratch).sum(axis)
+            output_squared = product = scratch.square_().sum(axis)
+        return torch.stack(
+            [sign, signed, over, z.sum(axis), squared, output, output_squared, product]
+        )
 
     def moments(self) -> Tensor:
         """(5, neurons) float64: the sums of z, z^2, psi, psi^2, z psi."""
-        found = self.sums[COUNTERS:].clone()
-        if self.site.kind == "relu":
-            found[-1] = found[-2]
-        return found
+        return self.sums[COUNTERS:]
 
     def counters(self) -> Tensor:
         """(4, neurons) int64: positive, negative, zero, saturated."""

@@ -76,7 +76,9 @@ class Straight(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [nn.ReLU, nn.ReLU6, nn.GELU])
-@pytest.mark.parametrize("shape", [(2, 3, 200, 120), (70, 3, 7, 5), (9, 40, 3), (2100, 2, 3)])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 200, 120), (70, 3, 7, 5), (9, 40, 3), (2100, 2, 3), (900, 3, 2, 2)]
+)
 def test_however_a_batch_is_cut_the_sums_are_the_same(kind, shape, monkeypatch):
     monkeypatch.setattr(counting, "BLOCK", 2**12)
     x = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 4).round(decimals=1)
@@ -102,13 +104,41 @@ def test_however_a_batch_is_cut_the_sums_are_the_same(kind, shape, monkeypatch):
         np.testing.assert_allclose(found, expected.sum(1), rtol=1e-5, atol=1e-2)
 
 
-def test_counters_stay_exact_where_float32_would_not_hold_them():
+@pytest.mark.parametrize("shape", [(40, 1, 700, 700), (1, 1, 1, 2**24 + 3)])
+def test_counters_stay_exact_where_float32_would_not_hold_them(shape):
     accumulator = counting.Accumulator(sites(trace(Straight(nn.ReLU, False), IMAGES))[0])
-    z = torch.ones(()).expand(40, 1, 700, 700)
+    z = torch.ones(()).expand(shape)
 
-    accumulator.add(z, z)
+    accumulator.add(z, None)
 
-    assert accumulator.counters().flatten().tolist() == [40 * 700 * 700, 0, 0, 0]
+    assert accumulator.counters().flatten().tolist() == [z.numel(), 0, 0, 0]
+
+
+class Shared(nn.Module):
+    """What the ReLUs see is read again by the sum, or is the caller's own tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        z = self.conv(torch.relu(x) + x)
+        return torch.relu(torch.relu(z) - z) + torch.relu(z + 1) + x
+
+
+def test_a_pre_activation_that_is_read_elsewhere_stays_what_it_was():
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, 4, 4)
+    before, model = x.clone(), Shared()
+    traced = trace(model, x)
+
+    found = collect(traced, [x], step=no_step)
+
+    assert torch.equal(x, before)
+    z = model.conv(torch.relu(x) + x)
+    for site, expected in zip(found.sites, (x, z, torch.relu(z) - z, z + 1), strict=True):
+        sums = expected.detach().double().transpose(0, 1).flatten(1).sum(1).numpy()
+        np.testing.assert_allclose(site.z, sums, rtol=1e-5, atol=1e-5)
 
 
 class Looked(nn.Module):

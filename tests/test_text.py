@@ -166,7 +166,11 @@ def shallow(trained, known, tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
     dense = load_model(export(model, split.images[:2], folder / "dense.onnx"))
     map_ = map_model(dense)
-    chosen = [o for o in map_.options if carries_out(traced, map_.segment(o.segment), o)]
+    chosen = [
+        o
+        for o in map_.options
+        if o.kind == "merge" and not o.fitted and carries_out(traced, map_.segment(o.segment), o)
+    ]
     student = linearise(traced, map_, chosen, statistics=known, stencils={})
     schedule = Schedule(2, 20, 1e-3, 0.0, optimizer="adamw")
     teacher = detached_copy(traced)
