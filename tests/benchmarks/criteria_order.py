@@ -2,14 +2,15 @@
 
     python tests/benchmarks/criteria_order.py [--networks resnet18 mobilenetv2-half vgg8]
         [--removed 2 4 6 8] [--seeds 0 1 2] [--dense-epochs 4] [--epochs 1] [--train 53000]
-        [--dataset fashion-mnist] [--out criteria-order.json]
+        [--dataset fashion-mnist] [--out results/criteria.json]
 
 One-shot: a criterion scores the dense network, removes k sites in its own way (identity, gate,
 affine stand-in, pruning) and the result is fine-tuned without distillation. NEPENTHE prunes in one
 round with the smallest zeta that leaves k sites idle, which is as gentle as it gets; where no zeta
 does (it never severs a network) the row says how many it reached. Beside them the dense network,
 fine-tuned as long.
-Accuracies are of all test images: untrained after the removal, and after fine-tuning.
+Accuracies are of all test images: untrained after the removal, and after fine-tuning. A run that
+was interrupted, or is asked for more networks or seeds, goes on after the rows that `--out` holds.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import circumstances
 import torch
 from torch import fx
 
@@ -34,6 +37,11 @@ from pipeline.progress import Reporter
 from pipeline.surgery import detached_copy
 from pipeline.tracing import set_training, sites, trace
 
+ABOUT = (
+    "every criterion one-shot at k removed activations and the same short fine-tuning: "
+    "test accuracy before and after it"
+)
+OUT = Path(__file__).parent / "results" / "criteria.json"
 ZETAS = [step / 20 for step in range(1, 20)]
 VARIANTS = {
     "easier (paper)": ("easier", {}),
@@ -89,6 +97,16 @@ def tuned(model: fx.GraphModule, split: Split, schedule: Schedule, seed: int) ->
     return network
 
 
+def begun(out: Path, settings: dict[str, object]) -> tuple[list[Row], dict[str, object]]:
+    """The rows that `out` holds, of these very settings, and when the first run began."""
+    if not out.is_file():
+        return [], circumstances.now()
+    stored = json.loads(out.read_text())
+    if stored["settings"] != settings:
+        sys.exit(f"{out} holds a run with {stored['settings']}: give another --out")
+    return [Row(**row) for row in stored["rows"]], stored["started"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--networks", nargs="+", default=["resnet18", "mobilenetv2-half", "vgg8"])
@@ -99,50 +117,62 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=53_000, help="images")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--dataset", default="fashion-mnist")
-    parser.add_argument("--out", type=Path, default=Path("criteria-order.json"))
+    parser.add_argument("--out", type=Path, default=OUT)
     chosen = parser.parse_args()
+    settings = {
+        name: getattr(chosen, name)
+        for name in ("dataset", "train", "dense_epochs", "epochs", "batch_size")
+    }
+    rows, started = begun(chosen.out, settings)
     reporter = Reporter()
     splits = load_dataset(chosen.dataset, cache=cache_folder(), reporter=reporter)
     flip = chosen.dataset == "fashion-mnist"
     long = Schedule(chosen.dense_epochs, chosen.batch_size, 0.1, 5e-4, flip=flip)
     short = Schedule(chosen.epochs, chosen.batch_size, 0.02, 5e-4, flip=flip)
     images = splits.train.first(chosen.train)
-    rows: list[Row] = []
-    for network in chosen.networks:
-        for seed in chosen.seeds:
-            model = build_model(
+    plans = [("dense", 0)] + [(v, k) for k in chosen.removed for v in VARIANTS]
+    for network, seed in [(n, s) for n in chosen.networks for s in chosen.seeds]:
+        done = {(r.criterion, r.asked) for r in rows if (r.network, r.seed) == (network, seed)}
+        if done.issuperset(plans):
+            continue
+        model = build_model(
+            network, num_classes=splits.num_classes, in_channels=splits.in_channels, seed=seed
+        )
+        train(model, images, long, seed=seed, step=lambda _: None)
+        dense = trace(model, splits.calibration.images[:2])
+        for variant, count in plans:
+            if (variant, count) in done:
+                continue
+            before = time.monotonic()
+            edited = reduced(dense, splits, variant, count) if count else dense
+            row = Row(
                 network,
-                num_classes=splits.num_classes,
-                in_channels=splits.in_channels,
-                seed=seed,
+                seed,
+                variant,
+                count,
+                len(sites(dense)) - len(sites(edited)),
+                accuracy(edited, splits.test),
+                accuracy(tuned(edited, images, short, seed + 1), splits.test),
+                round(time.monotonic() - before, 1),
             )
-            train(model, images, long, seed=seed, step=lambda _: None)
-            dense = trace(model, splits.calibration.images[:2])
-            plans = [("dense", 0)] + [(v, k) for k in chosen.removed for v in VARIANTS]
-            for variant, count in plans:
-                started = time.monotonic()
-                edited = reduced(dense, splits, variant, count) if count else dense
-                row = Row(
-                    network,
-                    seed,
-                    variant,
-                    count,
-                    len(sites(dense)) - len(sites(edited)),
-                    accuracy(edited, splits.test),
-                    accuracy(tuned(edited, images, short, seed + 1), splits.test),
-                    round(time.monotonic() - started, 1),
-                )
-                rows.append(row)
-                reporter.say(
-                    f"{network} seed {seed} {variant}: {row.removed} of {count} removed, "
-                    f"{row.before:.4f} -> {row.after:.4f} in {row.seconds} s"
-                )
-                chosen.out.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
+            rows.append(row)
+            reporter.say(
+                f"{network} seed {seed} {variant}: {row.removed} of {count} removed, "
+                f"{row.before:.4f} -> {row.after:.4f} in {row.seconds} s"
+            )
+            circumstances.write(
+                chosen.out,
+                ABOUT,
+                f"python tests/benchmarks/criteria_order.py {' '.join(sys.argv[1:])}".strip(),
+                started,
+                settings=settings,
+                rows=[asdict(r) for r in rows],
+            )
     show(rows)
 
 
 def show(rows: list[Row]) -> None:
-    """A Markdown table per network: accuracy after fine-tuning, mean (least-most) over seeds."""
+    """A Markdown table per network: fine-tuned (untrained), each mean (least-most) over seeds."""
     for network in dict.fromkeys(row.network for row in rows):
         mine = [row for row in rows if row.network == network]
         asked = sorted({row.asked for row in mine} - {0})
@@ -156,7 +186,8 @@ def show(rows: list[Row]) -> None:
                 found = [r for r in mine if r.criterion == variant and r.asked == k]
                 counts = sorted({r.removed for r in found})
                 reached = "" if counts == [k] else f" ({'-'.join(map(str, counts))} removed)"
-                cells.append(told([r.after for r in found]) + reached)
+                untrained = f" ({told([r.before for r in found])})"
+                cells.append(told([r.after for r in found]) + untrained + reached)
             print(f"| {variant} | " + " | ".join(cells) + " |")
 
 
