@@ -154,6 +154,8 @@ class PlanRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenseRecord:
+    """`macs` are those of one sample; of one token, where the network reads text."""
+
     accuracy: float
     validation_accuracy: float
     measured_ms: dict[str, Latency]

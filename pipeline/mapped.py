@@ -66,6 +66,8 @@ class RefusalRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapDocument:
+    """`macs` are those of one sample; of one token, where the network reads text."""
+
     schema: str = "shoal.map/1"
     model: str
     sites: tuple[SiteRow, ...]
@@ -153,5 +155,6 @@ def show_map(document: MapDocument) -> Group:
     refusals.add_column("reason")
     for refusal in document.refusals:
         refusals.add_row(refusal.site, refusal.reason)
-    summary = f"{len(document.sites)} sites, depth {document.depth}, {document.macs:,} MACs"
+    counts = f"{len(document.sites)} sites, depth {document.depth}"
+    summary = f"{counts}, {document.macs:,} MACs a sample (of text: a token)"
     return Group(segments, refusals, summary)

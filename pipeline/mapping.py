@@ -41,7 +41,10 @@ MAX_KERNEL = 7
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """`depth`: operators with weights on the longest path; `macs`: for one sample."""
+    """`depth`: operators with weights on the longest path; `macs`: for one sample.
+
+    The length of a text is not known here, so its `macs` are for one token.
+    """
 
     sites: tuple[Site, ...]
     segments: tuple[Segment, ...]

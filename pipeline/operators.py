@@ -25,7 +25,10 @@ ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One Conv, Gemm or MatMul with constant weights; `macs` are for one sample."""
+    """One Conv, Gemm or MatMul with constant weights; `macs` are for one sample.
+
+    A dynamic axis counts as 1, so that a text's are for one token.
+    """
 
     node: str
     op: str

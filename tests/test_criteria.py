@@ -145,6 +145,36 @@ def test_per_neuron_scores_survive_a_folded_batch_norm(name):
         np.testing.assert_allclose(first.neurons, second.neurons, atol=1e-5)
 
 
+class Called(nn.Module):
+    """The same network with its activations as functions, or as modules."""
+
+    def __init__(self, functions: bool):
+        super().__init__()
+        self.conv, self.linear, self.head = nn.Conv2d(2, 4, 3), nn.Linear(16, 5), nn.Linear(5, 3)
+        self.relu, self.gelu = nn.ReLU(inplace=True), nn.GELU()
+        self.functions = functions
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.functions:
+            x = functional.relu(self.conv(x), inplace=True)
+            return self.head(functional.gelu(self.linear(x.flatten(1))))
+        return self.head(self.gelu(self.linear(self.relu(self.conv(x)).flatten(1))))
+
+
+@pytest.mark.parametrize("name", criteria.names())
+def test_activations_that_are_functions_score_as_modules_do(name):
+    images = torch.randn(40, 2, 4, 4, generator=torch.Generator().manual_seed(5))
+    scored = []
+    for functions in (True, False):
+        torch.manual_seed(0)
+        scored.append(criteria.make(name).score(evidence_of(Called(functions), images)).sites)
+
+    for function, module in zip(*scored, strict=True):
+        assert function.score == module.score
+        np.testing.assert_array_equal(function.neurons, module.neurons)
+    assert [len(site.neurons) for site in scored[0]] == [4, 5]
+
+
 def test_easier_is_the_mean_entropy_over_neurons_with_zeros_dropped():
     (known,) = criteria.make("easier").score(given(ALWAYS, QUARTER, WITH_ZEROS)).sites
 

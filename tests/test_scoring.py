@@ -1,8 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pipeline import criteria
+from pipeline.__main__ import app
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.scoring import ScoreDocument, score, show_score
@@ -29,6 +32,41 @@ budget = "0.9x"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("score")
+
+
+OWN = """
+import torch
+from torch import nn
+
+def linear(num_classes, in_channels):
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * 64, num_classes))
+
+def reviews():
+    rng = torch.Generator().manual_seed(0)
+    def some(count):
+        ids = torch.randint(1, 30, (count, 8), generator=rng)
+        mask = (torch.arange(8) < torch.randint(2, 9, (count, 1), generator=rng)).long()
+        return torch.stack([ids * mask, mask], 1), ids[:, 0] % 2
+    return some(60), some(40), some(20), some(20)
+"""
+TEXT = """
+name = "text"
+[model]
+spec = "transformers:bert"
+[model.options]
+hidden_size = 8
+num_hidden_layers = 2
+num_attention_heads = 2
+intermediate_size = 16
+[data]
+dataset = "own:reviews"
+[train]
+epochs = 1
+batch_size = 20
+[[targets]]
+name = "x86-cpu"
+budget = "0.9x"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +119,33 @@ def test_an_unknown_criterion_is_refused_before_any_work(recipe, folder):
         score(recipe, Reporter(quiet=True), criterion="entropy", out=folder / "elsewhere")
 
     assert not (folder / "elsewhere").exists()
+
+
+def test_a_recipe_of_text_is_scored_by_the_command_alike_every_time(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "text.toml").write_text(TEXT)
+
+    outputs = [
+        CliRunner().invoke(
+            app, ["score", str(tmp_path / "text.toml"), "--json", "--out", str(tmp_path / out)]
+        )
+        for out in ("first", "second")
+    ]
+
+    assert [output.exit_code for output in outputs] == [0, 0], outputs[0].output
+    document = json.loads(outputs[0].stdout)
+    assert [(site["kind"], len(site["neurons"])) for site in document["sites"]] == [
+        ("gelu", 16)
+    ] * 2
+    assert document["samples"] == 40
+    assert outputs[0].stdout == outputs[1].stdout
+
+
+def test_a_network_without_activations_is_one_clear_error(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "linear.toml").write_text(
+        RECIPE.replace('"resnet18"', '"own:linear"').replace("options = { width = 4 }", "")
+    )
+
+    with pytest.raises(InputError, match="the model has no activation that shoal knows"):
+        run(load_recipe(tmp_path / "linear.toml"), tmp_path, "easier")
