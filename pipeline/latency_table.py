@@ -4,7 +4,8 @@ isolated    the operators that an option replaces, and what it puts there, each 
             timed as a multiple of the yardstick:   d = (after - before) * yardstick
 in context  the whole network with the option beside dense:   d = relative * dense
 
-The rule: in context where that takes no longer than `CONTEXT_S`, isolated elsewhere. In context is
+The rule: in context where that, loading included, takes no longer than `CONTEXT_S`, isolated
+elsewhere. In context is
 the very quantity that a plan adds up, caches and layouts included, but every sample costs the
 network twice and its noise is a share of the whole network: the difference of one option of a slow
 network drowns in it. Isolated, an operator's time is resolved to a share of itself, equal pieces
@@ -120,7 +121,9 @@ def tabulate(
     fresh: bool = False,
 ) -> Tabulated:
     """The table of these options on the target; `fresh` reads nothing from the store."""
-    method = method_for(kept.measured.latency_ms.value, len(options), bench.rounds)
+    method = method_for(
+        kept.measured.latency_ms.value, len(options), bench.rounds, load_ms=kept.load_ms
+    )
     cuts = _cuts(bench, options) if method == "isolated" else None
     if cuts is None:
         method = "in context"
@@ -150,9 +153,9 @@ def tabulate(
     )
 
 
-def method_for(dense_ms: float, options: int, rounds: int) -> Method:
-    """What the rule says of a network of that latency."""
-    in_context_s = options * rounds * CONTEXT_LAPS * 2 * block_s(dense_ms)
+def method_for(dense_ms: float, options: int, rounds: int, *, load_ms: float) -> Method:
+    """What the rule says of a network of that latency, which every round loads once an option."""
+    in_context_s = options * rounds * (CONTEXT_LAPS * 2 * block_s(dense_ms) + load_ms / 1e3)
     return "in context" if in_context_s <= CONTEXT_S else "isolated"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import onnx_ir as ir
@@ -35,6 +36,7 @@ class Kept:
     """The dense network on one target; `conditions` name all that a latency there depends on."""
 
     measured: Measured
+    load_ms: float
     yardstick_ms: float
     conditions: str
     runtime_version: str
@@ -83,6 +85,7 @@ class Bench:
         samples = len(dense.samples_ns())
         return Kept(
             Measured(target.name, latency, latency, itself, self.rounds, samples),
+            median(one.load_ms + one.first_inference_ms for one in dense.rounds),
             ratio(yardstick, dense, across=DIFFERS).value * latency.value,
             conditions(dense),
             dense.identity.get("runtime_version", ""),

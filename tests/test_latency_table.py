@@ -148,7 +148,12 @@ def test_batches_hold_no_more_than_their_bytes(isolated, make_network, monkeypat
     [(0.3, 25, "in context"), (30.0, 25, "isolated"), (300.0, 1, "in context")],
 )
 def test_small_networks_and_few_options_are_measured_in_context(dense_ms, options, method):
-    assert method_for(dense_ms, options, rounds=6) == method
+    assert method_for(dense_ms, options, rounds=6, load_ms=1.0) == method
+
+
+def test_a_network_that_takes_long_to_load_is_measured_in_pieces():
+    assert method_for(1.0, options=20, rounds=6, load_ms=1.0) == "in context"
+    assert method_for(1.0, options=20, rounds=6, load_ms=300.0) == "isolated"
 
 
 @pytest.mark.usefixtures("known_times")
