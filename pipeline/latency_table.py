@@ -5,11 +5,11 @@ isolated    the operators that an option replaces, and what it puts there, each 
 in context  the whole network with the option beside dense:   d = relative * dense
 
 The rule: in context where that, loading included, takes no longer than `CONTEXT_S`, isolated
-elsewhere. In context is
-the very quantity that a plan adds up, caches and layouts included, but every sample costs the
-network twice and its noise is a share of the whole network: the difference of one option of a slow
-network drowns in it. Isolated, an operator's time is resolved to a share of itself, equal pieces
-are measured once, and the closed loop, which measures whole plans in context, corrects the rest.
+elsewhere. In context is the very quantity that a plan adds up, caches and layouts included, but
+every sample costs the network twice and its noise is a share of the whole network: the difference
+of one option of a slow network drowns in it. Isolated, an operator's time is resolved to a share of
+itself, equal pieces are measured once, and the closed loop, which measures whole plans in context,
+corrects the rest.
 
 An entry is kept under the geometry of what was measured and the conditions: the device's decisive
 facts, runtime and version, threads, batch and settings. One whose interval is too wide is measured
