@@ -188,6 +188,7 @@ class _Reader(CalibrationDataReader):
         fixed = [size for port in ports for size in port.shape[:1] if isinstance(size, int)]
         self._batches = _batches(samples, max(fixed, default=CALIBRATION_BATCH), whole=bool(fixed))
 
+    # None ends the samples, which the library asks for and its annotation leaves out
     def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
         return next(self._batches, None)
 

@@ -57,7 +57,8 @@ class Connection:
     def ask_worker(self, number: int, request: dict[str, Any], *, within_s: float) -> str:
         """The line that a worker answers; TimeoutError when it does not in time."""
         with self._asking:
-            sent = self._send("ask", {"worker": number, "request": request})
+            asked = {"worker": number, "request": request}
+            sent = self._send("ask", asked, called=request["do"])
             return self._wait(sent, request["do"], within_s)["line"]
 
     def try_lease(self, what: str) -> str | None:
@@ -91,15 +92,16 @@ class Connection:
         self.lost = self.lost or "it was closed"
         self._ssh.close()
 
-    def _send(self, do: str, request: dict[str, Any]) -> int:
+    def _send(self, do: str, request: dict[str, Any], *, called: str | None = None) -> int:
+        """Its number; `called` is what an error calls it, where `do` only passes it on."""
         if self.lost is not None:
-            raise self._broken(do)
+            raise self._broken(called or do)
         self._number += 1
         line = json.dumps({"id": self._number, "do": do, **request}) + "\n"
         try:
             self._ssh.write(line.encode())
         except BrokenPipeError as e:
-            raise self._broken(do) from e
+            raise self._broken(called or do) from e
         return self._number
 
     def _wait(self, number: int, do: str, within_s: float) -> dict[str, Any]:

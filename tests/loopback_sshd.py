@@ -22,8 +22,11 @@ from time import monotonic, sleep
 import pytest
 
 from profiles import remote
+from profiles.target import Target
 
 SSHD = "/usr/sbin/sshd"
+NULL = Target("device", "null", transport="ssh", host="device", python=sys.executable)
+QUICK = {"rounds": 1, "block_s": 0.001, "min_runs": 5, "warm_up_s": 0.01}
 NEEDED = pytest.mark.skipif(
     not Path(SSHD).exists(), reason="no sshd here: apt-get install openssh-server"
 )

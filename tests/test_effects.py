@@ -55,6 +55,20 @@ def test_an_activation_that_is_linear_on_the_data_costs_nothing(setting):
     assert bent > 1e-6
 
 
+def test_two_options_are_measured_together(setting):
+    """The first is linear on the data: with it, the second costs what it costs alone."""
+    dense, map_, images, statistics = setting
+    linear, bent = (o for o in map_.options if o.kind == "merge")
+
+    alone, both = measure_effects(
+        dense, map_, [[bent], [linear, bent]], images,
+        statistics=statistics, stencils={}, step=ignore,
+    )  # fmt: skip
+
+    assert both == pytest.approx(alone, rel=1e-3)
+    assert both > 1e-6
+
+
 def test_a_criterion_says_the_sum_of_the_removed_sites(setting):
     _, map_, _, _ = setting
     values = {"#0": 0.25, "#1": 0.5}

@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_effects import ignore, setting  # noqa: F401, the fixture
 from test_feedback import OPTIONS, SAVINGS, Device, exactly
 from test_planning import limit, option
 
 from pipeline.caps import FREE
-from pipeline.effects import measure_effects
 from pipeline.feedback import Goal, close_loop
 from pipeline.frontier import spread
 from pipeline.interactions import Pair, interactions
@@ -133,17 +131,3 @@ def test_the_quickest_plan_of_a_loss_agrees_with_trying_every_plan(seed: int, co
     assert plan.predicted_ms["here"] == pytest.approx(min(times[p] for p in tied))
     assert plan.predicted_loss == pytest.approx(loss(plan.options))
     assert plan.predicted_loss <= first.predicted_loss + 1e-9
-
-
-def test_two_options_are_measured_together(setting):  # noqa: F811, the fixture
-    """The first is linear on the data: with it, the second costs what it costs alone."""
-    dense, map_, images, statistics = setting
-    linear, bent = (o for o in map_.options if o.kind == "merge")
-
-    alone, both = measure_effects(
-        dense, map_, [[bent], [linear, bent]], images,
-        statistics=statistics, stencils={}, step=ignore,
-    )  # fmt: skip
-
-    assert both == pytest.approx(alone, rel=1e-3)
-    assert both > 1e-6

@@ -10,7 +10,7 @@ from threading import Timer
 import numpy as np
 import onnx
 import pytest
-from loopback_sshd import NEEDED, interpreter, reachable
+from loopback_sshd import NEEDED, NULL, QUICK, interpreter, reachable
 from onnx import TensorProto, helper, numpy_helper
 
 from profiles import remote
@@ -21,8 +21,6 @@ from profiles.target import Target
 from runtimes.errors import NothingMeasured
 
 pytestmark = NEEDED
-NULL = Target("device", "null", transport="ssh", host="device", python=sys.executable)
-QUICK = {"rounds": 1, "block_s": 0.001, "min_runs": 5, "warm_up_s": 0.01}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import socket
 import sys
 
 import pytest
-from loopback_sshd import NEEDED, interpreter, make_key, reachable
+from loopback_sshd import NEEDED, NULL, interpreter, make_key, reachable
 
 from profiles import greeting, remote, ssh
 from profiles.rounds import open_worker, start_worker
@@ -13,8 +13,6 @@ from profiles.target import Target
 from runtimes.errors import InputError, RuntimeUnavailable
 
 pytestmark = NEEDED
-NULL = Target("device", "null", transport="ssh", host="device", python=sys.executable)
-QUICK = {"rounds": 1, "block_s": 0.001, "min_runs": 5, "warm_up_s": 0.01}
 
 
 @pytest.fixture
