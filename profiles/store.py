@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from runtimes.errors import InputError, NothingMeasured
 
 ENVIRONMENT = "SHOAL_REGISTRY"
 BUSY_S = 30.0
+RETRY_S = 0.02
 KEPT = timedelta(days=1)  # the parts of an unfinished job
 MIGRATIONS = (
     """
@@ -97,7 +99,7 @@ class Store:
             self.connection = sqlite3.connect(
                 folder / "registry.sqlite", timeout=BUSY_S, isolation_level=None
             )
-            self.connection.execute("PRAGMA journal_mode = WAL")
+            self._keep_a_log()
             self._migrate()
         except (OSError, sqlite3.Error) as e:
             raise InputError(
@@ -216,6 +218,22 @@ class Store:
         )
         assert done.lastrowid is not None
         return done.lastrowid
+
+    def _keep_a_log(self) -> None:
+        """Write-ahead logging, so that readers and a writer do not wait for each other.
+
+        SQLite does not wait, whatever the timeout, where two processes set this on a new file at
+        once: each holds what the other needs, and one of them is told at once that it is locked.
+        """
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self.connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as e:
+                if "locked" not in str(e) or time.monotonic() > until:
+                    raise
+                time.sleep(RETRY_S)
 
     def _migrate(self) -> None:
         version = self._version()

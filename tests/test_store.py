@@ -1,10 +1,6 @@
-import multiprocessing
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,36 +222,6 @@ def test_the_place_can_be_chosen(tmp_path, monkeypatch):
     assert registry_folder() == tmp_path
 
 
-def write_many(folder, count, started):
-    store = Store(folder)
-    started.set()
-    for _ in range(count):
-        store.add(measurement())
-    store.close()
-
-
-def test_a_writer_killed_in_the_middle_leaves_a_whole_registry(tmp_path):
-    """kill -9 while it writes without a pause; every row that is there is whole."""
-    context = multiprocessing.get_context("spawn")
-    for _ in range(3):
-        started = context.Event()
-        writer = context.Process(target=write_many, args=(tmp_path, 10**6, started))
-        writer.start()
-        assert started.wait(30)
-        time.sleep(0.1)
-        os.kill(writer.pid or 0, signal.SIGKILL)
-        writer.join()
-
-    store = Store(tmp_path)
-
-    assert store.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    before = store.count()
-    assert before > 0
-    store.add(measurement())
-    assert store.count() == before + 1
-    store.close()
-
-
 def test_a_transaction_that_fails_leaves_nothing(store, measured):
     store.connection.execute("DROP TABLE baselines")
 
@@ -263,19 +229,3 @@ def test_a_transaction_that_fails_leaves_nothing(store, measured):
         store.promote("resnet", measured)
 
     assert store.count() == 0
-
-
-def test_two_processes_write_at_once_and_no_row_is_lost(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    started = [context.Event(), context.Event()]
-    writers = [context.Process(target=write_many, args=(tmp_path, 40, one)) for one in started]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-
-    store = Store(tmp_path)
-
-    assert [writer.exitcode for writer in writers] == [0, 0]
-    assert store.count() == 80
-    store.close()
