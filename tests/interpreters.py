@@ -3,9 +3,9 @@
     python tests/interpreters.py [3.10 ...]     a fresh environment for each, without torch
 
 A board's Python is its system's: 3.10 with numpy 1.26 on JetPack 6, 3.12 on JetPack 7. What is
-not here is named and is no failure; none at all is. The release that this script runs on is left
-out unless asked for: the whole suite runs there. Each environment has shoal as a board installs
-it, and the newest ONNX Runtime and OpenVINO that its Python can have.
+not here is named and is no failure. The release that this script runs on is left out unless it is
+asked for or the only one here: the whole suite runs there, but with torch. Each environment has
+shoal as a board installs it, and the newest ONNX Runtime and OpenVINO that its Python can have.
 
 What takes seconds a test and is the client's side runs on 3.10 alone, the oldest: devices behind a
 real sshd.
@@ -99,9 +99,11 @@ def passes(interpreter: str, release: str) -> bool:
 
 
 def main(asked: list[str]) -> str | int:
+    found = {release: find(release) for release in asked or NUMPY if release != OWN or asked}
+    if not asked and not any(found.values()):
+        found[OWN] = sys.executable
     outcomes = {}
-    for release in asked or [release for release in NUMPY if release != OWN]:
-        interpreter = find(release)
+    for release, interpreter in found.items():
         print(f"== python {release}: {interpreter or 'not here'}", flush=True)
         if interpreter is not None:
             outcomes[release] = passes(interpreter, release)

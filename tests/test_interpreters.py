@@ -66,7 +66,16 @@ def test_an_interpreter_of_another_release_is_not_taken(tmp_path, monkeypatch):
 def test_nothing_run_is_a_failure(monkeypatch):
     monkeypatch.setattr(interpreters, "find", lambda _release: None)
 
-    assert "nothing was run" in str(interpreters.main([]))
+    assert "nothing was run" in str(interpreters.main(["3.10"]))
+
+
+def test_where_no_other_python_is_here_its_own_runs_without_torch(monkeypatch):
+    tried = []
+    monkeypatch.setattr(interpreters, "find", lambda _release: None)
+    monkeypatch.setattr(interpreters, "passes", lambda *asked: not tried.append(asked))
+
+    assert interpreters.main([]) == 0
+    assert tried == [(sys.executable, interpreters.OWN)]
 
 
 def test_one_failure_is_told_after_all_have_run(monkeypatch):
