@@ -2,7 +2,8 @@
 
 Latency does not depend on weights, so nothing has been trained yet. A plan is judged by the upper
 bound of its interval; one that meets every budget is kept, and the search goes on only for one of
-less loss.
+less loss. Where there is none, but the plan measured far from what was predicted, one of the two is
+wrong: it is measured once more, against the prediction as corrected, and stays if it meets again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pipeline.caps import FREE, Rules
 from pipeline.correction import corrected
 from pipeline.infeasible import blame
 from pipeline.mapping import Option
-from pipeline.planning import NO_PAIRS, LatencyTable, Limit, Plan, fastest, solve
+from pipeline.planning import NO_PAIRS, LatencyTable, Limit, Plan, fastest, reckoned, solve
 from pipeline.ties import quickest
 from profiles.budget import Budget
 from profiles.comparison import ratio
@@ -25,6 +26,7 @@ from profiles.target import Target
 from runtimes.errors import InputError
 
 LESS = 1e-5  # of the loss: what differs by no more is the same
+SURPRISE = 0.05  # of what was measured: a prediction further from it is not believed, nor is it
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ def search(
     attempts: list[Attempt] = []
     best: int | None = None
     last: int | None = None
+    dense_ms = {table.target: table.dense.value for table in tables}
 
     def limits() -> list[Limit]:
         plans = [frozenset(one.plan.options) for one in attempts]
@@ -205,15 +208,32 @@ def search(
             last = [*tried, frozenset(plan.options)].index(frozenset(plan.options))
             if last < len(attempts):
                 break
+        if plan is None and best is not None and round_ < max_rounds:
+            doubtful = _surprises(attempts[best], dense_ms)
+            if doubtful and tried.count(frozenset(attempts[best].plan.options)) == 1:
+                plan = reckoned(attempts[best].plan, now)
         if plan is None:
             break
         made = device.attempt(plan, goals)
         attempts.append(made)
         on_attempt(made)
-        better = best is None or plan.predicted_loss < attempts[best].plan.predicted_loss
-        if all(made.meets) and better:
-            best = len(attempts) - 1
+        best = _best(attempts)
     return Search(tuple(attempts), best, last if best is None else None)
+
+
+def _best(attempts: Sequence[Attempt]) -> int | None:
+    """Of the plans that met every budget each time, the one of least loss, as measured last."""
+    over = {frozenset(one.plan.options) for one in attempts if not all(one.meets)}
+    met = [i for i, one in enumerate(attempts) if frozenset(one.plan.options) not in over]
+    return min(met, key=lambda i: (attempts[i].plan.predicted_loss, -i), default=None)
+
+
+def _surprises(made: Attempt, dense_ms: Mapping[str, float]) -> bool:
+    """On some target what was measured is far from what was predicted, relative to dense each."""
+    return any(
+        abs(made.plan.predicted_ms[m.target] / dense_ms[m.target] / m.ratio.value - 1) > SURPRISE
+        for m in made.measured
+    )
 
 
 def limit_of(table: LatencyTable, goal: Goal) -> Limit:

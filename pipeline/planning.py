@@ -230,15 +230,23 @@ def _plan(
 ) -> Plan:
     status, gap = proof
     together = sum(v for pair, v in pairs.items() if pair[0] in chosen and pair[1] in chosen)
-    return Plan(
+    plan = Plan(
         options=chosen,
-        predicted_ms={
-            limit.target: limit.dense_ms + sum(limit.differences_ms[id_] for id_ in chosen)
-            for limit in limits
-        },
-        differences_ms={x.target: {id_: x.differences_ms[id_] for id_ in chosen} for x in limits},
+        predicted_ms={},
+        differences_ms={},
         predicted_loss=sum(losses[id_] for id_ in chosen) + together,
         status=status,
         gap=gap,
         amounts={cap.quantity.name: cap.quantity.of(chosen) for cap in rules.caps},
+    )
+    return reckoned(plan, limits)
+
+
+def reckoned(plan: Plan, limits: Sequence[Limit]) -> Plan:
+    """The same choice with the latency that these differences predict for it."""
+    differences = {x.target: {id_: x.differences_ms[id_] for id_ in plan.options} for x in limits}
+    return replace(
+        plan,
+        predicted_ms={x.target: x.dense_ms + sum(differences[x.target].values()) for x in limits},
+        differences_ms=differences,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ class Resumed:
     bench: Bench
     store: Store
     job: str
+    asked: Counter[str] = field(default_factory=Counter)  # plans: a second time is measured anew
 
     def keep(self, target: Target) -> Kept:
         kept = self._once(f"dense on {target.name}", Kept, lambda: self.bench.keep(target))
@@ -34,6 +36,9 @@ class Resumed:
 
     def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt:
         name = _hash(sorted(plan.options))
+        self.asked[name] += 1
+        if (times := self.asked[name]) > 1:
+            name = f"{name} time {times}"
         path = None
         measured = []
         for goal in goals:

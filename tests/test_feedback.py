@@ -124,11 +124,36 @@ def test_after_a_plan_that_meets_only_a_better_one_is_looked_for():
     assert outcome.chosen.plan.predicted_loss == min(losses)
 
 
-def test_no_plan_is_measured_twice():
+def test_no_plan_that_measured_as_predicted_is_measured_twice():
     device = Device(SAVINGS, efficiency=0.6)
     loop(device, "0.85x")
 
     assert len(set(device.tried)) == len(device.tried)
+
+
+def test_a_plan_that_measured_far_from_predicted_is_measured_again_against_what_was_learnt():
+    """Nothing loses less than a alone, which saves twice what the table has."""
+    outcome = loop(Device({**SAVINGS, "a": 2.0}), "0.9x")
+
+    first, again = (attempt.plan for attempt in outcome.attempts)
+    assert (first.options, again.options) == (("a",), ("a",))
+    assert first.predicted_ms["x86-cpu"] == pytest.approx(9.0)
+    assert again.predicted_ms["x86-cpu"] == pytest.approx(8.0, rel=0.01)
+    assert outcome.best == 1
+
+
+def test_a_plan_that_met_only_once_is_not_believed():
+    """The first measurement was luck: the second says so, and another plan is looked for."""
+
+    class Lucky(Device):
+        def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt:
+            self.savings = {**SAVINGS, "a": 0.5 if self.tried else 2.0}
+            return super().attempt(plan, goals)
+
+    outcome = loop(Lucky(SAVINGS), "0.9x")
+
+    assert [a.meets for a in outcome.attempts] == [(True,), (False,), (True,)]
+    assert outcome.chosen.plan.options == ("b",)
 
 
 def test_the_upper_bound_of_the_interval_must_meet_the_budget():

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from known_times import CPU, OPENVINO, Device
 
 from pipeline import workbench
+from pipeline.feedback import Goal, Measured
 from pipeline.planned import Wish, plan_file
+from pipeline.planning import Plan
 from pipeline.progress import Reporter
+from pipeline.resumed import Resumed
+from profiles.budget import UNLIMITED
+from profiles.statistics import Estimate
 from profiles.store import Store, registry_folder
+from profiles.target import find_target
 from runtimes.errors import NothingMeasured
 
 QUIET = Reporter(quiet=True)
@@ -67,3 +74,27 @@ def test_a_plan_that_is_finished_is_measured_anew(device, network):
     plan_file(wish(network), QUIET)
 
     assert len(device.calls) == first - 2  # the table of both targets is kept, nothing else
+
+
+def test_a_plan_that_is_asked_for_again_is_measured_again_and_both_are_remembered(tmp_path):
+    class Bench:
+        def __init__(self):
+            self.ratios = iter((0.8, 0.9))
+
+        def planned(self, _plan):
+            return tmp_path / "plan.onnx"
+
+        def compare(self, _path, target):
+            value = next(self.ratios)
+            ratio = Estimate(value, value, value, 0.95)
+            return Measured(target.name, ratio, ratio, ratio, 2, 2)
+
+    plan, goals = Plan(("a",), {}, {}, 0.0, "optimal", 0.0), [Goal(find_target(CPU), UNLIMITED)]
+
+    with closing(Store(tmp_path)) as store:
+        seen = [
+            [device.attempt(plan, goals).measured[0].ratio.value for _ in range(2)]
+            for device in (Resumed(cast(Any, bench), store, "job") for bench in [Bench()] * 2)
+        ]
+
+    assert seen == [[0.8, 0.9], [0.8, 0.9]]
