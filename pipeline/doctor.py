@@ -15,6 +15,7 @@ from rich.table import Table
 from profiles import device
 from profiles.environment import fingerprint
 from profiles.host import between, idlest_cores, read_counters
+from profiles.reach import unreachable
 from profiles.sampling import time_block
 from profiles.target import Target, find_target, target_names
 from profiles.worker import Worker
@@ -49,6 +50,7 @@ class DoctorDocument:
     schema: str
     runtimes: tuple[RuntimeReport, ...]
     targets: tuple[str, ...]
+    unreachable: Mapping[str, str]  # target behind ssh -> why it does not let us in
     host: Mapping[str, Any]
     unknown: Mapping[str, str]
     noise: Noise
@@ -62,10 +64,12 @@ class TargetsDocument:
 
 def doctor() -> DoctorDocument:
     known = fingerprint(device.own_device())
+    names = target_names()
     return DoctorDocument(
         schema="shoal.doctor/1",
         runtimes=tuple(examine(name) for name in base.names()),
-        targets=target_names(),
+        targets=names,
+        unreachable=unreachable(find_target(name) for name in names),
         host=known.facts,
         unknown=known.missing,
         noise=host_noise(),
@@ -140,7 +144,11 @@ def show_doctor(document: DoctorDocument) -> Table:
         proof = f"{one.version}; ran a one-node model on {', '.join(one.providers)}"
         told = "; ".join(filter(None, [proof if one.available else "", one.reason]))
         table.add_row(f"runtime {one.name}", told)
-    table.add_row("targets", ", ".join(document.targets))
+    reached = [name for name in document.targets if name not in document.unreachable]
+    table.add_row("targets reached", ", ".join(reached))
+    if document.unreachable:
+        why = "`shoal targets check NAME` says where it ends and what mends it"
+        table.add_row("not reached", f"{', '.join(document.unreachable)}: {why}")
     told = [name for name in device.DECISIVE if name in document.host]  # where there is one
     for fact in (*CPU_FACTS, *told):
         value = document.host.get(fact)

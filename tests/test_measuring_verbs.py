@@ -100,6 +100,20 @@ def test_doctor_proves_the_providers_by_running_them(shoal):
     assert document["noise"]["spread"] >= 0
 
 
+def test_doctor_tries_to_reach_every_target(shoal, tmp_path, monkeypatch):
+    """`.invalid` resolves nowhere, by RFC 6761."""
+    (tmp_path / "board.toml").write_text(
+        'description = "one"\nruntime = "ort"\ntransport = "ssh"\nhost = "board.invalid"\n'
+    )
+    monkeypatch.setenv("SHOAL_TARGETS", str(tmp_path))
+    code, document, _ = shoal("doctor", "--json")
+
+    assert code == 0
+    assert "board" in document["targets"]
+    assert "there is no host 'board.invalid'" in document["unreachable"]["board"]
+    assert "x86-cpu" not in document["unreachable"]
+
+
 def test_targets_are_listed(shoal):
     _, document, _ = shoal("targets", "--json")
 
