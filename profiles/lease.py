@@ -19,6 +19,7 @@ from runtimes.errors import NothingMeasured
 
 PATIENCE_S = 600.0
 LOOK_AGAIN_S = 0.2
+TELL_AGAIN_S = 60.0
 
 
 @contextmanager
@@ -29,16 +30,17 @@ def lease(
     patience_s: float = PATIENCE_S,
     say: Callable[[str], None] = lambda _message: None,
 ) -> Iterator[None]:
-    """Hold the target's device; `say` tells once who has it, if it has to be waited for."""
+    """Hold the target's device; `say` tells who has it, while it has to be waited for."""
     taken = _there if target.transport == "ssh" else _here
     with taken(target, what) as attempt:
-        until = monotonic() + patience_s
-        told = False
+        began, tell_at_s = monotonic(), 0.0
         while (owner := attempt()) is not None:
-            if not told:
-                say(f"{target.name}: waiting for {owner}")
-                told = True
-            if monotonic() >= until:
+            waited_s = monotonic() - began
+            if waited_s >= tell_at_s:
+                so_far = f", {waited_s:.0f} s so far" if tell_at_s else ""
+                say(f"{target.name}: waiting for {owner}{so_far}")
+                tell_at_s = waited_s + TELL_AGAIN_S
+            if waited_s >= patience_s:
                 raise NothingMeasured(
                     f"target {target.name!r} was held for more than {patience_s:.0f} s by "
                     f"{owner}: try again when it is done"

@@ -47,6 +47,21 @@ def test_the_second_is_told_who_holds_it(owner):
     assert len(told) == 1
 
 
+@pytest.mark.usefixtures("owner")
+def test_a_long_wait_is_told_again_and_how_long_it_has_been(monkeypatch):
+    monkeypatch.setattr("profiles.lease.TELL_AGAIN_S", 0.25)
+    told = []
+
+    with (
+        pytest.raises(NothingMeasured),
+        lease(LOCAL, "waiting", patience_s=0.7, say=told.append),
+    ):
+        pytest.fail("two hold one lease")
+
+    assert not told[0].endswith("so far")
+    assert told[1].endswith("s so far")
+
+
 def test_a_dead_owners_lease_is_free_at_once(owner):
     os.kill(owner.pid, signal.SIGKILL)
     owner.join()
