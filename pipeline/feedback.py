@@ -126,41 +126,6 @@ def judged(plan: Plan, measured: Sequence[Measured], goals: Sequence[Goal]) -> A
     return Attempt(plan, tuple(measured), meets)
 
 
-def close_loop(
-    device: Device,
-    options: Sequence[Option],
-    losses: Mapping[str, float],
-    tables: Sequence[LatencyTable],
-    goals: Sequence[Goal],
-    *,
-    max_rounds: int,
-    on_attempt: Callable[[Attempt], None],
-    rules: Rules = FREE,
-    pairs: Mapping[tuple[str, str], float] = NO_PAIRS,
-) -> Outcome:
-    """As `search`; raises InputError where no plan meets, naming what the fastest measured."""
-    found = search(
-        device,
-        options,
-        losses,
-        tables,
-        goals,
-        max_rounds=max_rounds,
-        on_attempt=on_attempt,
-        rules=rules,
-        pairs=pairs,
-    )
-    if found.best is None:
-        assert found.fastest is not None, "without a best plan the fastest was measured"
-        limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
-        reasons = (
-            out_of_reach(found.attempts[found.fastest], goals),
-            blame(options, limits, rules),
-        )
-        raise InputError("; ".join(filter(None, reasons)))
-    return Outcome(found.attempts, found.best)
-
-
 def search(
     device: Device,
     options: Sequence[Option],
@@ -205,8 +170,9 @@ def search(
             plan = quickest(options, losses, now, most, excluded=tried, rules=rules, pairs=pairs)
         if plan is None and best is None:
             plan = fastest(options, losses, now, rules=rules, pairs=pairs)
-            last = [*tried, frozenset(plan.options)].index(frozenset(plan.options))
-            if last < len(attempts):
+            last = len(attempts)
+            if frozenset(plan.options) in tried:
+                last = max(i for i, one in enumerate(tried) if one == frozenset(plan.options))
                 break
         if plan is None and best is not None and round_ < max_rounds:
             doubtful = _surprises(attempts[best], dense_ms)
@@ -234,6 +200,22 @@ def _surprises(made: Attempt, dense_ms: Mapping[str, float]) -> bool:
         abs(made.plan.predicted_ms[m.target] / dense_ms[m.target] / m.ratio.value - 1) > SURPRISE
         for m in made.measured
     )
+
+
+def required(
+    found: Search,
+    options: Sequence[Option],
+    tables: Sequence[LatencyTable],
+    goals: Sequence[Goal],
+    rules: Rules = FREE,
+) -> Outcome:
+    """What was found; raises InputError where no plan meets, naming what the fastest measured."""
+    if found.best is not None:
+        return Outcome(found.attempts, found.best)
+    assert found.fastest is not None, "without a best plan the fastest was measured"
+    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
+    reasons = (out_of_reach(found.attempts[found.fastest], goals), blame(options, limits, rules))
+    raise InputError("; ".join(filter(None, reasons)))
 
 
 def limit_of(table: LatencyTable, goal: Goal) -> Limit:

@@ -14,7 +14,7 @@ from pipeline.activations import Statistics
 from pipeline.caps import Rules
 from pipeline.criteria import Evidence, Scores
 from pipeline.demands import rules_of, unpinned
-from pipeline.feedback import Attempt, Goal, Outcome, close_loop, judged, limit_of
+from pipeline.feedback import Attempt, Goal, Outcome, judged, limit_of, required, search
 from pipeline.frontier import dominated, keeps_everything, measure_all, spread
 from pipeline.interactions import Pair
 from pipeline.job import Job, measured_on
@@ -125,7 +125,7 @@ def plan(
     }
 
     def make() -> Outcome:
-        return close_loop(
+        found = search(
             bench,
             options,
             losses,
@@ -136,6 +136,7 @@ def plan(
             rules=rules,
             pairs=pairs,
         )
+        return required(found, options, tables, goals, rules)
 
     return job.record("plan", key, Outcome, make)
 

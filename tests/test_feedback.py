@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pipeline.feedback import Attempt, Goal, Measured, close_loop
+from pipeline.feedback import Attempt, Goal, Measured, required, search
 from pipeline.geometry import Geometry
 from pipeline.mapping import Option
 from pipeline.planning import LatencyTable, Plan
@@ -84,7 +84,7 @@ TABLE = LatencyTable("x86-cpu", exactly(DENSE_MS), {i: exactly(-s) for i, s in S
 def loop(device: Device, budget: str, max_rounds: int = 5):
     goals = [Goal(find_target("x86-cpu"), parse_budget(budget))]
     heard: list[Attempt] = []
-    outcome = close_loop(
+    found = search(
         device,
         OPTIONS,
         LOSSES,
@@ -93,6 +93,7 @@ def loop(device: Device, budget: str, max_rounds: int = 5):
         max_rounds=max_rounds,
         on_attempt=heard.append,
     )
+    outcome = required(found, OPTIONS, [TABLE], goals)
     assert tuple(heard) == outcome.attempts
     return outcome
 
@@ -156,6 +157,16 @@ def test_a_plan_that_met_only_once_is_not_believed():
     assert outcome.chosen.plan.options == ("b",)
 
 
+def test_where_the_only_plan_met_once_and_then_not_the_second_is_told():
+    class Lucky(Device):
+        def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt:
+            self.efficiency = 0.9 if self.tried else 1.2
+            return super().attempt(plan, goals)
+
+    with pytest.raises(InputError, match=r"the fastest measured 6.4 ms"):
+        loop(Lucky(SAVINGS), "0.6x")
+
+
 def test_the_upper_bound_of_the_interval_must_meet_the_budget():
     device = Device(SAVINGS, noise=0.02)
     outcome = loop(device, "0.8x")
@@ -207,7 +218,7 @@ def test_of_plans_that_lose_the_same_the_fastest_is_tried():
     table = LatencyTable("x86-cpu", exactly(DENSE_MS), {i: exactly(-s) for i, s in savings.items()})
     goals = [Goal(find_target("x86-cpu"), parse_budget("0.65x"))]
 
-    outcome = close_loop(
+    found = search(
         Device(savings),
         OPTIONS,
         dict.fromkeys(IDS, 1.0),
@@ -217,4 +228,4 @@ def test_of_plans_that_lose_the_same_the_fastest_is_tried():
         on_attempt=lambda _: None,
     )
 
-    assert [set(a.plan.options) for a in outcome.attempts] == [{"b", "d"}]
+    assert [set(a.plan.options) for a in found.attempts] == [{"b", "d"}]

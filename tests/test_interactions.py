@@ -13,7 +13,7 @@ from test_feedback import OPTIONS, SAVINGS, Device, exactly
 from test_planning import limit, option
 
 from pipeline.caps import FREE
-from pipeline.feedback import Goal, close_loop
+from pipeline.feedback import Goal, required, search
 from pipeline.frontier import spread
 from pipeline.interactions import Pair, interactions
 from pipeline.planning import LatencyTable, Limit, solve
@@ -92,13 +92,14 @@ def test_the_closed_loop_plans_with_the_pairs_and_counts_them():
     differences = {id_: exactly(-saved) for id_, saved in SAVINGS.items()}
     table = LatencyTable("x86-cpu", exactly(10.0), differences)
 
-    plain, aware = (
-        close_loop(
+    found = (
+        search(
             Device(SAVINGS), OPTIONS, LOSSES, [table], [goal],
             max_rounds=3, on_attempt=lambda _: None, pairs=pairs,
         )
         for pairs in ({}, DEAR)
     )  # fmt: skip
+    plain, aware = (required(one, OPTIONS, [table], [goal]) for one in found)
 
     assert set(plain.chosen.plan.options) == {"a", "b"}
     assert set(aware.chosen.plan.options) == {"a", "c"}
