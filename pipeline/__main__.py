@@ -1,6 +1,7 @@
 """The `shoal` command: one function per verb, no logic.
 
-Each verb builds a document (a frozen dataclass) and hands it to `pipeline.console.finish`.
+Each verb builds a document (a frozen dataclass) and hands it to `finish` of
+`pipeline.reporting.console`.
 """
 
 from importlib import import_module
@@ -9,22 +10,15 @@ from typing import Annotated
 
 import typer
 
-from pipeline import (
-    bench,
-    compare,
-    compressed,
-    console,
-    device_verbs,
-    export_verb,
-    gate_verbs,
-    plan_verb,
-)
-from pipeline.collapsed import Wish, collapse_file, show_collapse
-from pipeline.console import AsJson, Quiet, Verbose, finish
-from pipeline.mapped import map_file, show_map
+from pipeline.devices import bench, compare, device_verbs, gate_verbs
 from pipeline.mapping import MAX_KERNEL
 from pipeline.recipe import DEFAULT, load_recipe
-from pipeline.table_verb import app as table_app
+from pipeline.reporting import console
+from pipeline.reporting.console import AsJson, Quiet, Verbose, finish
+from pipeline.verbs import compressed, export_verb, plan_verb
+from pipeline.verbs.collapsed import Wish, collapse_file, show_collapse
+from pipeline.verbs.mapped import map_file, show_map
+from pipeline.verbs.table_verb import app as table_app
 from profiles import agent
 from profiles.target import find_target
 
@@ -108,12 +102,12 @@ def compress_verb(
     """The whole job: a shallow network that meets its budgets, measured, and a report."""
     job = load_recipe(path or recipe)
     if job.procedure.kind == "iterative":
-        iterative = import_module("pipeline.iterative")
+        iterative = import_module("pipeline.jobs.iterative")
         finish(
             lambda reporter: iterative.compress(
                 job, reporter, out=out or job.workspace, resume=resume
             ),
-            show=import_module("pipeline.iterative_document").show_iterative,
+            show=import_module("pipeline.jobs.iterative_document").show_iterative,
             as_json=as_json,
             quiet=quiet,
             code=lambda document: compressed.EXIT_CODES[document.verdict],
@@ -142,7 +136,7 @@ def score_verb(
 ) -> None:
     """How much every activation matters, by one criterion."""
     job = load_recipe(path or recipe)
-    scoring = import_module("pipeline.scoring")
+    scoring = import_module("pipeline.verbs.scoring")
     finish(
         lambda reporter: scoring.score(
             job,

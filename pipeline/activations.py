@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from pipeline.counting import Accumulator
-from pipeline.processes import sum_over_processes, total_over_processes
-from pipeline.tokens import arguments, attention_mask
-from pipeline.tracing import BATCH_NORM, LINEAR_AXIS, sites
+from pipeline.edits.counting import Accumulator
+from pipeline.edits.processes import sum_over_processes, total_over_processes
+from pipeline.edits.tracing import BATCH_NORM, LINEAR_AXIS, sites
+from pipeline.networks.tokens import arguments, attention_mask
 from runtimes.errors import InputError
 
 

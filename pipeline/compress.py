@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import candidate, predicted_losses, selection
-from pipeline.choosing import floor_of
-from pipeline.dense import calibrated
-from pipeline.documents import CompressDocument
 from pipeline.finetune import accuracy
-from pipeline.opening import goals_and_targets, opened
-from pipeline.precision_report import in_precisions
-from pipeline.progress import Reporter
+from pipeline.jobs import candidate, predicted_losses, selection
+from pipeline.jobs.choosing import floor_of
+from pipeline.jobs.dense import calibrated
+from pipeline.jobs.opening import goals_and_targets, opened
+from pipeline.jobs.result import Candidate, Result
+from pipeline.jobs.starting import start
+from pipeline.jobs.summary import summarise
 from pipeline.recipe import Recipe
 from pipeline.report import write_report
-from pipeline.result import Candidate, Result
-from pipeline.starting import start
-from pipeline.summary import summarise
+from pipeline.reporting.documents import CompressDocument
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs.precision_report import in_precisions
 
 
 def compress(recipe: Recipe, reporter: Reporter, *, out: Path, resume: bool) -> CompressDocument:

@@ -21,11 +21,11 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from pipeline import fashion_mnist
-from pipeline.packaged import minilm_folder, reviews_file
-from pipeline.progress import Reporter
-from pipeline.references import call, resolve
-from pipeline.tokens import is_text
+from pipeline.networks import fashion_mnist
+from pipeline.networks.packaged import minilm_folder, reviews_file
+from pipeline.networks.references import call, resolve
+from pipeline.networks.tokens import is_text
+from pipeline.reporting.progress import Reporter
 from runtimes.errors import InputError
 
 NAMES = ("fashion-mnist", "digits", "movie-reviews")
@@ -39,7 +39,7 @@ SHUFFLE_SEED = 20_170_828  # fixed: the splits do not change with the seed of th
 class Split:
     """Images as the network takes them, (n, channels, height, width) float32, and int64 labels.
 
-    Or texts in their place, (n, 2, length) int64: see `pipeline.tokens`.
+    Or texts in their place, (n, 2, length) int64: see `pipeline.networks.tokens`.
     """
 
     images: Tensor
@@ -129,7 +129,7 @@ def _digits(reporter: Reporter) -> Splits:
 
 def _movie_reviews(cache: Path, reporter: Reporter, length: int) -> Splits:
     try:
-        movie_reviews = import_module("pipeline.movie_reviews")
+        movie_reviews = import_module("pipeline.networks.movie_reviews")
     except ModuleNotFoundError as e:
         raise InputError(
             f"data set 'movie-reviews' needs the {e.name!r} package: pip install '.[text]'"

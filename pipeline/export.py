@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.tokens import NAMES, arguments, is_text
+from pipeline.networks.tokens import NAMES, arguments, is_text
 
 OPSET = 20
 

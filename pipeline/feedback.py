@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.caps import FREE, Rules
-from pipeline.correction import corrected
-from pipeline.infeasible import blame
 from pipeline.mapping import Option
 from pipeline.planning import NO_PAIRS, LatencyTable, Limit, Plan, fastest, reckoned, solve
-from pipeline.ties import quickest
+from pipeline.plans.caps import FREE, Rules
+from pipeline.plans.correction import corrected
+from pipeline.plans.infeasible import blame
+from pipeline.plans.ties import quickest
 from profiles.budget import Budget
 from profiles.comparison import ratio
 from profiles.measurement import Measurement

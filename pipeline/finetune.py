@@ -22,10 +22,10 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.datasets import Split
-from pipeline.processes import local_rank, rank, share, together, world
-from pipeline.synchronised import synchronised
-from pipeline.tokens import arguments, is_text
-from pipeline.tracing import move, set_training
+from pipeline.edits.processes import local_rank, rank, share, together, world
+from pipeline.edits.synchronised import synchronised
+from pipeline.edits.tracing import move, set_training
+from pipeline.networks.tokens import arguments, is_text
 from runtimes.errors import InputError
 
 EVALUATION_BATCH = 500

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, fx
 
 from pipeline.activations import Statistics
+from pipeline.edits.removal import identifier, to_affine
+from pipeline.edits.surgery import add_parameter, detached_copy, prune_unused
+from pipeline.edits.tracing import BATCH_NORM, TracedSite, reading, sites
 from pipeline.mapping import Map, Option, Segment
-from pipeline.removal import identifier, to_affine
-from pipeline.surgery import add_parameter, detached_copy, prune_unused
-from pipeline.tracing import BATCH_NORM, TracedSite, reading, sites
 from runtimes.errors import InputError
 
 aten = torch.ops.aten

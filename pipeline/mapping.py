@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from pipeline.chains import Terrain, Walk, walk
-from pipeline.constants import sole_consumer
-from pipeline.loading import load_model
-from pipeline.operators import Operator, read_operator
-from pipeline.options import options_of
-from pipeline.refused import Refusal, refused
-from pipeline.segments import Option, Segment, Shortcut
-from pipeline.sites import Site, find_sites
+from pipeline.graphs.chains import Terrain, Walk, walk
+from pipeline.graphs.constants import sole_consumer
+from pipeline.graphs.loading import load_model
+from pipeline.graphs.operators import Operator, read_operator
+from pipeline.graphs.options import options_of
+from pipeline.graphs.refused import Refusal, refused
+from pipeline.graphs.segments import Option, Segment, Shortcut
+from pipeline.graphs.sites import Site, find_sites
 
 __all__ = [
     "MAX_KERNEL",

@@ -18,9 +18,9 @@ import torchvision
 from torch import Tensor, nn
 
 from pipeline.datasets import cache_folder
-from pipeline.packaged import minilm_folder
-from pipeline.progress import SILENT, Reporter
-from pipeline.references import call, resolve
+from pipeline.networks.packaged import minilm_folder
+from pipeline.networks.references import call, resolve
+from pipeline.reporting.progress import SILENT, Reporter
 from runtimes.errors import InputError
 
 
@@ -244,7 +244,7 @@ def _of_text(
     spec: str, offered: Mapping[str, Any], given: Mapping[str, Any], reporter: Reporter
 ) -> nn.Module:
     try:
-        text = import_module("pipeline.text_models")
+        text = import_module("pipeline.networks.text_models")
     except ModuleNotFoundError as e:
         raise InputError(
             f"model {spec!r} needs the {e.name!r} package: pip install '.[text]'"

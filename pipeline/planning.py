@@ -24,10 +24,10 @@ from types import MappingProxyType
 import numpy as np
 from scipy.sparse import csr_array
 
-from pipeline.caps import FREE, Cap, Rules
-from pipeline.footprint import macs_of
 from pipeline.mapping import Option
-from pipeline.solver import Problem, minimise
+from pipeline.plans.caps import FREE, Cap, Rules
+from pipeline.plans.footprint import macs_of
+from pipeline.plans.solver import Problem, minimise
 from profiles.statistics import Estimate
 
 PREFER_FEWER = 1e-6  # of the largest loss, added per option: of equal plans the one with fewer

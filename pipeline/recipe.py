@@ -25,9 +25,9 @@ from pydantic import (
 )
 
 from pipeline import criteria
-from pipeline.recipe_plan import PlanTable
-from pipeline.recipe_precision import Precisions
-from pipeline.recipe_table import Table, known_criterion
+from pipeline.recipe_tables.plan import PlanTable
+from pipeline.recipe_tables.precision import Precisions
+from pipeline.recipe_tables.table import Table, known_criterion
 from profiles.budget import Budget, parse_budget
 from runtimes.errors import InputError
 

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from pydantic import TypeAdapter, ValidationError
 from rich.text import Text
 
-from pipeline import figures, picture
-from pipeline.documents import CompressDocument, ReportDocument, VariantRecord
+from pipeline.reporting import figures, picture
+from pipeline.reporting.documents import CompressDocument, ReportDocument, VariantRecord
 from pipeline.workspace import write_whole
 from runtimes.errors import InputError
 

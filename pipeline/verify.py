@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.datasets import Split
-from pipeline.tokens import arguments
+from pipeline.networks.tokens import arguments
 from profiles.target import Target
 from runtimes import base
 from runtimes.onnx_file import Port

@@ -9,7 +9,7 @@ from onnx import numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from pipeline.collapse import Collapsed, collapse
-from pipeline.loading import normalise
+from pipeline.graphs.loading import normalise
 
 
 def network(

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.collapsed import CollapseDocument, Wish, collapse_file
-from pipeline.progress import Reporter
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs.collapsed import CollapseDocument, Wish, collapse_file
 
 QUIET = Reporter(quiet=True)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from known_times import CPU, OPENVINO
 
-from pipeline.planned import Wish
-from pipeline.progress import Reporter
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs.planned import Wish
 
 QUIET = Reporter(quiet=True)
 

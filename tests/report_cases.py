@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.documents import (
+from pipeline.report import write_report
+from pipeline.reporting.documents import (
     ArtifactRecord,
     BudgetRecord,
     CandidateRecord,
@@ -27,7 +28,6 @@ from pipeline.documents import (
     VariantParity,
     VariantRecord,
 )
-from pipeline.report import write_report
 
 BLOCKS = [f"layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]
 

@@ -11,8 +11,9 @@ import pytest
 import tiny_job
 from known_times import Device
 
-from pipeline import bench, compare, console, gating
 from pipeline.__main__ import app
+from pipeline.devices import bench, compare, gating
+from pipeline.reporting import console
 from profiles import fitness
 from profiles.rounds import Sampling
 
@@ -24,7 +25,7 @@ QUICK = Sampling(block_s=0.002, min_runs=10, laps=3, warm_up_s=0.02, warm_up_cap
 def known_times(monkeypatch: pytest.MonkeyPatch) -> Device:
     """Whatever a bench measures takes as long as the network's size says."""
     made = Device()
-    monkeypatch.setattr("pipeline.workbench.measure", made.measure)
+    monkeypatch.setattr("pipeline.plans.workbench.measure", made.measure)
     return made
 
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import counting
 from pipeline.activations import SiteStatistics, collect
-from pipeline.tracing import sites, trace
+from pipeline.edits import counting
+from pipeline.edits.tracing import sites, trace
 from runtimes.errors import InputError
 
 

@@ -14,10 +14,10 @@ import pytest
 from loopback_sshd import SSHD, LoopbackSshd
 from typer.testing import CliRunner
 
-from pipeline import checking
 from pipeline.__main__ import app
-from pipeline.probes import stacked_network
-from pipeline.progress import Reporter
+from pipeline.devices import checking
+from pipeline.devices.probes import stacked_network
+from pipeline.reporting.progress import Reporter
 from profiles import remote
 from profiles.target import Target
 from profiles.worker import Worker

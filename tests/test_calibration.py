@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pipeline import calibrate as verb
-from pipeline.progress import Reporter
+from pipeline.devices import calibrate as verb
+from pipeline.reporting.progress import Reporter
 from profiles.calibration import calibrate, power_at, rate, rounds_needed, summarise
 from profiles.gate import Rule
 from profiles.rounds import Sampling

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from pipeline.activations import collect
-from pipeline.candidate import Student, inherit
 from pipeline.collapse import certify, collapse
+from pipeline.edits.surgery import add_parameter
+from pipeline.edits.tracing import trace
 from pipeline.export import export
+from pipeline.jobs.candidate import Student, inherit
 from pipeline.linearise import group_weights, linearise
 from pipeline.mapping import load_model, map_model
 from pipeline.models import build_model
-from pipeline.surgery import add_parameter
-from pipeline.tracing import trace
 from pipeline.verify import run
 from profiles.target import find_target
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_planning import option
 
-from pipeline.caps import Cap, Quantity, Row, Rules
-from pipeline.infeasible import blame
 from pipeline.mapping import Option
 from pipeline.planning import Limit, Plan, by_macs, solve
+from pipeline.plans.caps import Cap, Quantity, Row, Rules
+from pipeline.plans.infeasible import blame
 
 
 class Problem:

@@ -8,9 +8,9 @@ import pytest
 from loopback_sshd import interpreter, target_file
 from typer.testing import CliRunner
 
-from pipeline import checking
 from pipeline.__main__ import app
-from pipeline.progress import Reporter
+from pipeline.devices import checking
+from pipeline.reporting.progress import Reporter
 from profiles import remote
 from profiles.lease import lease
 from profiles.target import Target

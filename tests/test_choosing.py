@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.choosing import Contender, Judgement, choose, floor_of, judge, overall
 from pipeline.feedback import Goal, Measured
-from pipeline.recipe_plan import PlanTable
+from pipeline.jobs.choosing import Contender, Judgement, choose, floor_of, judge, overall
+from pipeline.recipe_tables.plan import PlanTable
 from pipeline.verify import Parity
 from profiles.budget import UNLIMITED, parse_budget
 from profiles.statistics import Estimate

@@ -10,7 +10,7 @@ from collapse_cases import IMAGE, NORM, collapsed_same, network, operators
 from onnx import numpy_helper, parser
 
 from pipeline.collapse import collapse
-from pipeline.loading import normalise
+from pipeline.graphs.loading import normalise
 
 
 def test_a_transposed_convolution_is_refused_with_its_reason():

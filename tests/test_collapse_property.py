@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from pipeline.building import build
 from pipeline.collapse import applying
 from pipeline.collapse.algebra import Linear, merge
 from pipeline.collapse.collapsing import collapse
-from pipeline.loading import normalise
+from pipeline.graphs.building import build
+from pipeline.graphs.loading import normalise
 from pipeline.mapping import map_model
 
 CHANNELS = 4

@@ -8,7 +8,7 @@ import pytest
 from collapse_cases import IMAGE, collapsed_same, network, operators, with_sizes
 
 from pipeline.collapse import collapse
-from pipeline.loading import normalise
+from pipeline.graphs.loading import normalise
 
 
 @pytest.mark.parametrize("head", ["Gemm (f, u, c)", "MatMul (f, u)"])

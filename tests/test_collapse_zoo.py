@@ -25,7 +25,7 @@ from torchvision import models
 
 from pipeline.collapse import Collapsed, certify, collapse
 from pipeline.collapse.linearising import linearise
-from pipeline.loading import load_model
+from pipeline.graphs.loading import load_model
 from pipeline.mapping import depth_of, map_model
 
 GOLDEN = Path(__file__).parent / "golden" / "collapse_zoo.json"

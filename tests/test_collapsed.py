@@ -16,11 +16,11 @@ import pytest
 from collapsed_cases import MOVED, QUIET, collapse_it, write_residual
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import collapsed
 from pipeline.collapse import Certificate, certify
 from pipeline.collapse.certificate import difference
-from pipeline.collapsed import CertificateFailed, Wish, collapse_file
-from pipeline.geometry import Geometry
+from pipeline.graphs.geometry import Geometry
+from pipeline.verbs import collapsed
+from pipeline.verbs.collapsed import CertificateFailed, Wish, collapse_file
 from runtimes.errors import InputError
 
 

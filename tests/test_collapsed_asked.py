@@ -14,9 +14,9 @@ from onnx import numpy_helper
 
 from pipeline.collapse import certify
 from pipeline.collapse.linearising import StandIn, linearise
-from pipeline.collapsed import Wish
-from pipeline.loading import load_model, normalise
+from pipeline.graphs.loading import load_model, normalise
 from pipeline.mapping import map_model
+from pipeline.verbs.collapsed import Wish
 from runtimes.errors import InputError
 
 

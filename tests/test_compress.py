@@ -10,8 +10,8 @@ import onnx
 import pytest
 from tiny_job import RECIPE, VERDICT_CODES, artifact_of, kill_when, resumed
 
-from pipeline.exported import Wish, export_files
-from pipeline.progress import Reporter
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs.exported import Wish, export_files
 from runtimes.errors import InputError
 from runtimes.onnx_file import sha256
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 import typer
 
-from pipeline import console
+from pipeline.reporting import console
 from runtimes.errors import InputError, NothingMeasured
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.correction import SCALE_LIMITS, corrected
 from pipeline.planning import LatencyTable, Limit
+from pipeline.plans.correction import SCALE_LIMITS, corrected
 from profiles.statistics import Estimate
 
 SAVED = {"a": -1.0, "b": -2.0, "c": -1.0}

@@ -11,7 +11,7 @@ from pipeline.activations import collect, rate_bound
 from pipeline.criteria import Evidence
 from pipeline.criteria.easier import binary_entropy
 from pipeline.datasets import Split
-from pipeline.tracing import sites, trace
+from pipeline.edits.tracing import sites, trace
 from runtimes.errors import InputError
 
 

@@ -9,12 +9,12 @@ from pipeline.activations import collect
 from pipeline.criteria import Evidence
 from pipeline.criteria.nepenthe import Nepenthe, smallest_removed, split_budget
 from pipeline.datasets import Split
-from pipeline.emptied import drop_emptied
+from pipeline.edits.emptied import drop_emptied
+from pipeline.edits.neighbours import bypassed, constant, feeding, weight_node
+from pipeline.edits.removal import bake_masks, mask_weight
+from pipeline.edits.surgery import detached_copy, prune_unused
+from pipeline.edits.tracing import set_training, sites, trace
 from pipeline.finetune import Schedule, train
-from pipeline.neighbours import bypassed, constant, feeding, weight_node
-from pipeline.removal import bake_masks, mask_weight
-from pipeline.surgery import detached_copy, prune_unused
-from pipeline.tracing import set_training, sites, trace
 
 
 def evidence_of(model: fx.GraphModule, images: Tensor) -> Evidence:

@@ -13,8 +13,8 @@ from pipeline.activations import collect
 from pipeline.criteria import Evidence
 from pipeline.criteria.tlc import Tlc
 from pipeline.datasets import Split
-from pipeline.normal import error_probability, rectified
-from pipeline.tracing import sites, trace
+from pipeline.edits.normal import error_probability, rectified
+from pipeline.edits.tracing import sites, trace
 
 BETAS, GAMMAS = [0.5, -0.2, 1.5, -3.0, 0.0], [1.0, -0.4, 0.5, 2.0, 1.0]
 

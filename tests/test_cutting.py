@@ -13,7 +13,7 @@ from onnx import numpy_helper, parser
 from pipeline.collapse.cutting import cut, fewest_macs, fewest_operators
 from pipeline.collapse.fusing import Form, Rules, fuse
 from pipeline.collapse.structure import Block, Leaf, find_chains
-from pipeline.loading import normalise
+from pipeline.graphs.loading import normalise
 
 
 def chain_of(seed: int, length: int) -> tuple:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from tiny_job import Log
 
-from pipeline import fashion_mnist
 from pipeline.datasets import cache_folder, load_dataset
-from pipeline.progress import Reporter
+from pipeline.networks import fashion_mnist
+from pipeline.reporting.progress import Reporter
 from runtimes.errors import InputError
 
 

@@ -12,12 +12,12 @@ from known_times import CPU
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.building import build
-from pipeline.demands import Demands, rules_of, unpinned
-from pipeline.footprint import Footprint, operators_of, quantities
+from pipeline.graphs.building import build
 from pipeline.mapping import Map, load_model, map_model
-from pipeline.planned import Wish, plan_file
-from pipeline.progress import Reporter
+from pipeline.plans.demands import Demands, rules_of, unpinned
+from pipeline.plans.footprint import Footprint, operators_of, quantities
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs.planned import Wish, plan_file
 from runtimes.errors import InputError
 
 QUIET = Reporter(quiet=True)

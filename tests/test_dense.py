@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.dense import load_weights
+from pipeline.jobs.dense import load_weights
 from runtimes.errors import InputError
 
 

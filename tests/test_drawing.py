@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from pipeline.drawing import WIDTH, Mark, Scale, apart, covers, label_span, ticks
+from pipeline.reporting.drawing import WIDTH, Mark, Scale, apart, covers, label_span, ticks
 
 
 def marks(*places: tuple[float, float]) -> list[Mark]:

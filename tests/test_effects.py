@@ -5,10 +5,10 @@ from torch import nn
 
 from pipeline.activations import collect
 from pipeline.criteria import Scores, SiteScore
-from pipeline.effects import losses_from, measure_effects
+from pipeline.edits.tracing import trace
 from pipeline.export import export
+from pipeline.jobs.effects import losses_from, measure_effects
 from pipeline.mapping import load_model, map_model
-from pipeline.tracing import trace
 
 
 def ignore(_: int) -> None:

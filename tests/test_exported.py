@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import variants
-from pipeline.export_document import exit_code
-from pipeline.exported import Wish, export_files
-from pipeline.progress import Reporter
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs import variants
+from pipeline.verbs.export_document import exit_code
+from pipeline.verbs.exported import Wish, export_files
 from runtimes.errors import InputError
 from runtimes.onnx_file import read_declared, sha256
 

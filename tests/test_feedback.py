@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from pipeline.feedback import Attempt, Goal, Measured, required, search
-from pipeline.geometry import Geometry
+from pipeline.graphs.geometry import Geometry
 from pipeline.mapping import Option
 from pipeline.planning import LatencyTable, Plan
 from profiles.budget import parse_budget

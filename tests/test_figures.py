@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline import figures
-from pipeline.documents import Latency
+from pipeline.reporting import figures
+from pipeline.reporting.documents import Latency
 
 
 @pytest.mark.parametrize(

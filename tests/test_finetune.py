@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from pipeline.datasets import Split
+from pipeline.edits.surgery import detached_copy
+from pipeline.edits.tracing import trace
 from pipeline.finetune import Schedule, accuracy, distil, predict, train
-from pipeline.surgery import detached_copy
-from pipeline.tracing import trace
 from runtimes.errors import InputError
 
 SCHEDULE = Schedule(epochs=4, batch_size=20, learning_rate=0.05, weight_decay=0.0)

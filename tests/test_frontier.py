@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.feedback import Attempt, Measured
-from pipeline.frontier import dominated, spread
 from pipeline.mapping import Option
-from pipeline.plan_document import PlanDocument
-from pipeline.planned import Wish, plan_file
 from pipeline.planning import Plan
-from pipeline.progress import Reporter
+from pipeline.plans.frontier import dominated, spread
+from pipeline.reporting.plan_document import PlanDocument
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs.planned import Wish, plan_file
 from profiles.statistics import Estimate
 from runtimes.errors import InputError
 

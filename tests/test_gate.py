@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline import gate
+from pipeline.devices import gate
 from profiles import fitness
 from profiles.measurement import write_atomically
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from test_measurement import measurement
 
-from pipeline.gating import Job, _enough
+from pipeline.devices.gating import Job, _enough
 from profiles.comparison import log_ratios
 from profiles.gate import FAIL, INCONCLUSIVE, PASS, Rule, decide
 from profiles.target import Target

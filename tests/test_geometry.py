@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from pipeline.geometry import Geometry, compose, matrix, refit, shortcut_tap
+from pipeline.graphs.geometry import Geometry, compose, matrix, refit, shortcut_tap
 
 
 def line(kernel, stride=1, dilation=1, pads=(0, 0), groups=1, channels=(4, 4)) -> Geometry:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from test_feedback import OPTIONS, SAVINGS, Device, exactly
 from test_planning import limit, option
 
-from pipeline.caps import FREE
 from pipeline.feedback import Goal, required, search
-from pipeline.frontier import spread
-from pipeline.interactions import Pair, interactions
 from pipeline.planning import LatencyTable, Limit, solve
-from pipeline.ties import quickest
+from pipeline.plans.caps import FREE
+from pipeline.plans.frontier import spread
+from pipeline.plans.interactions import Pair, interactions
+from pipeline.plans.ties import quickest
 from profiles.budget import parse_budget
 from profiles.target import find_target
 

@@ -18,7 +18,7 @@ def test_the_tests_of_a_board_are_found_and_those_of_the_server_are_not():
     [
         ("from profiles import lease", "", True),
         ("from profiles import lease\nimport torch", "", False),
-        ("from profiles import lease\nfrom beside import job", "import pipeline.job", False),
+        ("from profiles import lease\nfrom beside import job", "import pipeline.jobs.job", False),
         ("from profiles import lease\nfrom beside import job", "import json", True),
         ("import json", "", False),
     ],

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.datasets import load_dataset
-from pipeline.job import Job
-from pipeline.progress import Reporter
+from pipeline.jobs.job import Job
 from pipeline.recipe import CalibrationTable, Recipe, load_recipe
+from pipeline.reporting.progress import Reporter
 from pipeline.workspace import Workspace
 from runtimes.errors import InputError
 

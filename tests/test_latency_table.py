@@ -12,12 +12,12 @@ from known_times import CPU, OPENVINO, Device, by_macs
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from pipeline import latency_table
 from pipeline.__main__ import app
-from pipeline.latency_table import method_for
-from pipeline.progress import Reporter
-from pipeline.table_document import TableDocument
-from pipeline.tabled import TableWish, table_file
+from pipeline.plans import latency_table
+from pipeline.plans.latency_table import method_for
+from pipeline.reporting.progress import Reporter
+from pipeline.reporting.table_document import TableDocument
+from pipeline.verbs.tabled import TableWish, table_file
 from runtimes.errors import InputError
 
 QUIET = Reporter(quiet=True)
@@ -128,10 +128,10 @@ def test_what_was_measured_outlives_an_interruption(isolated, make_network, monk
             raise KeyboardInterrupt
         return whole(target, paths, **others)
 
-    monkeypatch.setattr("pipeline.workbench.measure", fragile)
+    monkeypatch.setattr("pipeline.plans.workbench.measure", fragile)
     with pytest.raises(KeyboardInterrupt):
         table(path)
-    monkeypatch.setattr("pipeline.workbench.measure", whole)
+    monkeypatch.setattr("pipeline.plans.workbench.measure", whole)
 
     assert table(path).from_cache == 3
 

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from pipeline.activations import Statistics, collect
+from pipeline.edits.refitting import RIDGE, fit
+from pipeline.edits.tracing import reading, sites, trace
 from pipeline.export import export
 from pipeline.finetune import predict
 from pipeline.linearise import Stencil, carries_out, group_weights, linearise
 from pipeline.mapping import Map, Option, load_model, map_model
 from pipeline.models import build_model
-from pipeline.refitting import RIDGE, fit
-from pipeline.tracing import reading, sites, trace
 
 
 def no_step(_: int) -> None:

@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.collapsed import Wish, collapse_file
-from pipeline.loading import load_model
-from pipeline.progress import Reporter
+from pipeline.graphs.loading import load_model
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs.collapsed import Wish, collapse_file
 from runtimes.errors import InputError
 
 WEIGHT = np.ones((3, 3, 1, 1), dtype=np.float32)

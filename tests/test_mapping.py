@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
-from pipeline.building import build
-from pipeline.loading import load_model, normalise
-from pipeline.mapped import MapDocument, document
+from pipeline.graphs.building import build
+from pipeline.graphs.loading import load_model, normalise
 from pipeline.mapping import Map, depth_of, map_model
+from pipeline.verbs.mapped import MapDocument, document
 
 
 def export(network: nn.Module, image: torch.Tensor, path, *, dynamic: bool) -> ir.Model:

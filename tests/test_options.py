@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.activations import collect
-from pipeline.building import build
 from pipeline.collapse import certify, collapse
+from pipeline.edits.refitting import RIDGE, _Normal, fit
+from pipeline.edits.tracing import sites, trace
 from pipeline.export import export
-from pipeline.geometry import matrix
+from pipeline.graphs.building import build
+from pipeline.graphs.geometry import matrix
 from pipeline.linearise import carries_out, linearise
 from pipeline.mapping import Map, Option, load_model, map_model
-from pipeline.plan_file import losses_of
-from pipeline.refitting import RIDGE, _Normal, fit
-from pipeline.tracing import sites, trace
+from pipeline.verbs.plan_file import losses_of
 
 
 class Tiny(nn.Module):

@@ -13,8 +13,9 @@ import torch
 from tiny_job import Log
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from pipeline import datasets, movie_reviews, packaged
+from pipeline import datasets
 from pipeline.datasets import load_dataset
+from pipeline.networks import movie_reviews, packaged
 from runtimes.errors import InputError
 
 RATED = (

@@ -13,8 +13,8 @@ import pytest
 from onnx import numpy_helper
 
 from pipeline.mapping import load_model, map_model
-from pipeline.pieces import Cut, cut_out, geometry_of
-from pipeline.yardstick import sizes, write_yardstick
+from pipeline.plans.pieces import Cut, cut_out, geometry_of
+from pipeline.plans.yardstick import sizes, write_yardstick
 
 
 def cuts(path: Path) -> dict[str, Cut]:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pipeline.mapping import Map, load_model, map_model
-from pipeline.plan_file import goals_of, losses_of, options_of, predicted_ratios, read_plan
+from pipeline.verbs.plan_file import goals_of, losses_of, options_of, predicted_ratios, read_plan
 from runtimes.errors import InputError
 
 

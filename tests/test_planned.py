@@ -14,10 +14,10 @@ from known_times import CPU, OPENVINO, by_macs
 from plan_wish import QUIET, wish
 from typer.testing import CliRunner
 
-from pipeline import latency_table
 from pipeline.__main__ import app
 from pipeline.mapping import load_model, map_model
-from pipeline.planned import plan_file
+from pipeline.plans import latency_table
+from pipeline.verbs.planned import plan_file
 from runtimes.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,10 +166,10 @@ def test_what_was_measured_of_a_table_outlives_a_kill(known_times, network, monk
             raise SystemExit("as by kill -9: nothing is tidied up")
         return measure(target, paths, **others)
 
-    monkeypatch.setattr("pipeline.workbench.measure", killed)
+    monkeypatch.setattr("pipeline.plans.workbench.measure", killed)
     with pytest.raises(SystemExit):
         plan_file(wish(network, "0.6x"), QUIET)
-    monkeypatch.setattr("pipeline.workbench.measure", measure)
+    monkeypatch.setattr("pipeline.plans.workbench.measure", measure)
     known_times.calls.clear()
 
     made = plan_file(wish(network, "0.6x"), QUIET)
@@ -244,7 +244,8 @@ def test_a_real_device_is_measured_and_measured_again(make_network, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "brings"), [("planned", False), ("plan_verb", False), ("selection", True)]
+    ("module", "brings"),
+    [("verbs.planned", False), ("verbs.plan_verb", False), ("jobs.selection", True)],
 )
 def test_planning_needs_no_torch(module, brings):
     """`selection` is the same for compress, which trains: the guard can fail."""

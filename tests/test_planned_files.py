@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 
 from pipeline.collapse.planned import merges_of_plan
 from pipeline.mapping import load_model, map_model
-from pipeline.plan_document import PlanDocument
-from pipeline.planned import Wish, plan_file
+from pipeline.reporting.plan_document import PlanDocument
+from pipeline.verbs.planned import Wish, plan_file
 
 
 @pytest.mark.usefixtures("known_times")

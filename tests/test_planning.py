@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.geometry import Geometry
+from pipeline.graphs.geometry import Geometry
 from pipeline.mapping import Option
 from pipeline.planning import Limit, fastest, solve
 

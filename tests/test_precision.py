@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.precision import activations_for, make
-from pipeline.probes import half_network, quantised_network
+from pipeline.devices.probes import half_network, quantised_network
+from pipeline.graphs.precision import activations_for, make
 from profiles.target import Target
 from runtimes import base
 from runtimes.errors import InputError

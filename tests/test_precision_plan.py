@@ -7,13 +7,14 @@ from known_times import CPU, Device
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from pipeline import precision_bench, workbench
 from pipeline.__main__ import app
 from pipeline.mapping import load_model, map_model
-from pipeline.plan_document import PlanDocument
-from pipeline.planned import Wish
-from pipeline.precision_plan import plan_in_precisions
-from pipeline.progress import Reporter
+from pipeline.plans import workbench
+from pipeline.reporting.plan_document import PlanDocument
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs import precision_bench
+from pipeline.verbs.planned import Wish
+from pipeline.verbs.precision_plan import plan_in_precisions
 from runtimes.errors import InputError
 from runtimes.onnx_file import read_declared
 

@@ -11,17 +11,17 @@ from pydantic import TypeAdapter
 from report_cases import Page
 from torch import fx
 
-from pipeline import iterative, procedures
 from pipeline.datasets import Split, load_dataset
-from pipeline.dense import dense_network
+from pipeline.edits.tracing import sites, trace
 from pipeline.finetune import accuracy
-from pipeline.iterative_document import IterativeDocument, show_iterative
-from pipeline.job import Job
-from pipeline.procedures import Iterated, iterate
-from pipeline.progress import Reporter
+from pipeline.jobs import iterative, procedures
+from pipeline.jobs.dense import dense_network
+from pipeline.jobs.iterative_document import IterativeDocument, show_iterative
+from pipeline.jobs.job import Job
+from pipeline.jobs.procedures import Iterated, iterate
 from pipeline.recipe import load_recipe
-from pipeline.remaking import remake
-from pipeline.tracing import sites, trace
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs.remaking import remake
 from pipeline.workspace import Workspace
 from runtimes.errors import InputError
 

@@ -12,9 +12,9 @@ from torch.multiprocessing.spawn import spawn
 
 from pipeline.activations import collect
 from pipeline.datasets import Split
+from pipeline.edits.processes import process_group, rank, share, world
+from pipeline.edits.tracing import trace
 from pipeline.finetune import Schedule, distil
-from pipeline.processes import process_group, rank, share, world
-from pipeline.tracing import trace
 from runtimes.errors import InputError
 
 COUNTERS = ("positive", "negative", "zero", "saturated")

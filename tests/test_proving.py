@@ -10,9 +10,9 @@ import pytest
 from fake_sdks import FAKES, fake_tensorrt
 from typer.testing import CliRunner
 
-from pipeline import doctor, proving
 from pipeline.__main__ import app
-from pipeline.progress import Reporter
+from pipeline.devices import doctor, proving
+from pipeline.reporting.progress import Reporter
 from profiles.agent import Agent
 from profiles.target import Target, find_target
 from runtimes.errors import InputError, RuntimeUnavailable

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.bench import bench
-from pipeline.precision import Activations, make
-from pipeline.progress import Reporter
+from pipeline.devices.bench import bench
+from pipeline.graphs.precision import Activations, make
+from pipeline.reporting.progress import Reporter
 from profiles.comparison import require_same_identity
 from profiles.rounds import measure
 from profiles.target import find_target

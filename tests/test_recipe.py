@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from pipeline.recipe import Recipe, built_in, load_recipe
-from pipeline.recipe_table import Table
+from pipeline.recipe_tables.table import Table
 from profiles.target import find_target
 from runtimes.errors import InputError
 

@@ -7,9 +7,10 @@ import pytest
 from loopback_sshd import NEEDED, reachable, target_file
 from typer.testing import CliRunner
 
-from pipeline import bench, workbench
 from pipeline.__main__ import app
-from pipeline.job import measured_on
+from pipeline.devices import bench
+from pipeline.jobs.job import measured_on
+from pipeline.plans import workbench
 from profiles import remote
 from profiles.remote import fingerprint_of_all
 from profiles.rounds import Sampling

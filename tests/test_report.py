@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 from report_cases import Page, document, narrow, page
 
 from pipeline.__main__ import main
-from pipeline.documents import CompressDocument
 from pipeline.report import read_document, write_report
-from pipeline.schemas import schema_of
+from pipeline.reporting.documents import CompressDocument
+from pipeline.verbs.schemas import schema_of
 from runtimes.errors import InputError
 
 

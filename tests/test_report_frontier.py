@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from report_cases import document, frontier_document, page
 
-from pipeline.picture import accuracy_against_latency, not_beaten
 from pipeline.report import read_document, write_report
+from pipeline.reporting.picture import accuracy_against_latency, not_beaten
 
 
 @pytest.mark.parametrize(

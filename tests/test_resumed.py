@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 from known_times import CPU, OPENVINO, Device
 
-from pipeline import workbench
 from pipeline.feedback import Goal, Measured
-from pipeline.planned import Wish, plan_file
 from pipeline.planning import Plan
-from pipeline.progress import Reporter
-from pipeline.resumed import Resumed
+from pipeline.plans import workbench
+from pipeline.plans.resumed import Resumed
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs.planned import Wish, plan_file
 from profiles.budget import UNLIMITED
 from profiles.statistics import Estimate
 from profiles.store import Store, registry_folder

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.__main__ import app
-from pipeline.schemas import DOCUMENTS, schema_of
+from pipeline.verbs.schemas import DOCUMENTS, schema_of
 from runtimes.errors import InputError
 
 WITHOUT_DOCUMENT = {"agent", "schema"}

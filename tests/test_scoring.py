@@ -6,9 +6,9 @@ from typer.testing import CliRunner
 
 from pipeline import criteria
 from pipeline.__main__ import app
-from pipeline.progress import Reporter
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.scoring import ScoreDocument, score, show_score
+from pipeline.reporting.progress import Reporter
+from pipeline.verbs.scoring import ScoreDocument, score, show_score
 from runtimes.errors import InputError
 
 RECIPE = """

@@ -7,20 +7,20 @@ import torch
 from torch import nn
 
 from pipeline.activations import Statistics, collect
-from pipeline.candidate import CERTIFICATE_TOLERANCE
 from pipeline.collapse import certify, collapse
 from pipeline.criteria import Evidence, make, names
 from pipeline.datasets import Split
+from pipeline.edits.surgery import detached_copy
+from pipeline.edits.tracing import sites, trace
 from pipeline.export import export
 from pipeline.finetune import Schedule, accuracy, distil, predict, train
+from pipeline.jobs.candidate import CERTIFICATE_TOLERANCE
 from pipeline.linearise import carries_out, group_weights, linearise
 from pipeline.mapping import load_model, map_model
 from pipeline.models import build_model
-from pipeline.surgery import detached_copy
-from pipeline.tokens import arguments
-from pipeline.tracing import sites, trace
+from pipeline.networks.tokens import arguments
+from pipeline.plans.workbench import Bench
 from pipeline.verify import verify
-from pipeline.workbench import Bench
 from profiles.target import find_target
 from runtimes.errors import InputError
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.tracing import KINDS, reading, set_training, sites, trace
+from pipeline.edits.tracing import KINDS, reading, set_training, sites, trace
 from runtimes.errors import InputError
 
 

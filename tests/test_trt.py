@@ -9,7 +9,7 @@ import pytest
 from fake_sdks import FAKES, fake_tensorrt
 from small_networks import reference, run
 
-from pipeline.probes import half_network, quantised_network
+from pipeline.devices.probes import half_network, quantised_network
 from runtimes import base
 from runtimes.errors import InputError, RuntimeUnavailable
 from runtimes.inputs import given, seeded

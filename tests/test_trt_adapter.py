@@ -7,7 +7,7 @@ import pytest
 from fake_sdks import FAKES, GRAPHS, TENSORRT, fake_tensorrt, fresh_adapters
 from small_networks import SHAPE, counting_network, reference, run
 
-from pipeline.probes import half_network, quantised_network
+from pipeline.devices.probes import half_network, quantised_network
 from runtimes import base
 from runtimes.errors import InputError, RuntimeUnavailable
 from runtimes.inputs import given

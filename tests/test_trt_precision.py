@@ -7,8 +7,8 @@ from fake_sdks import FAKES, TENSORRT, fake_tensorrt
 from onnx import helper
 from small_networks import reference
 
-from pipeline.precision import activations_for, make
-from pipeline.probes import stacked_network
+from pipeline.devices.probes import stacked_network
+from pipeline.graphs.precision import activations_for, make
 from profiles.target import find_target
 from runtimes import base
 from runtimes.errors import InputError

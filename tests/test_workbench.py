@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from known_times import CPU, Device
 
-from pipeline import workbench
 from pipeline.mapping import load_model, map_model
-from pipeline.workbench import Bench
+from pipeline.plans import workbench
+from pipeline.plans.workbench import Bench
 from profiles.measurement import Block, Measurement
 from profiles.target import Target, find_target
 

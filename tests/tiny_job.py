@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.compress import compress
-from pipeline.documents import CompressDocument
-from pipeline.progress import Reporter
 from pipeline.recipe import load_recipe
+from pipeline.reporting.documents import CompressDocument
+from pipeline.reporting.progress import Reporter
 
 RECIPE = """
 name = "tiny"

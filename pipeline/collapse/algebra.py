@@ -16,7 +16,7 @@ from itertools import product
 
 import numpy as np
 
-from pipeline.geometry import Geometry, compose, with_shortcut
+from pipeline.graphs.geometry import Geometry, compose, with_shortcut
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.building import remove_dead
 from pipeline.collapse.algebra import (
     Linear,
     add_shortcut,
@@ -21,7 +20,8 @@ from pipeline.collapse.drawing import draw, pending, put
 from pipeline.collapse.fusing import input_size
 from pipeline.collapse.structure import Block, Item
 from pipeline.collapse.units import joined
-from pipeline.geometry import shortcut_tap
+from pipeline.graphs.building import remove_dead
+from pipeline.graphs.geometry import shortcut_tap
 
 
 def apply(model: ir.Model, merged: Merge) -> ir.Value:

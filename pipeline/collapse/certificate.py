@@ -28,8 +28,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotSup
 
 from pipeline.collapse.algebra import inside_taps
 from pipeline.collapse.collapsing import Merged
-from pipeline.constants import constant
-from pipeline.geometry import Geometry
+from pipeline.graphs.constants import constant
+from pipeline.graphs.geometry import Geometry
 from runtimes.errors import InputError
 
 TOLERANCES = {"float16": 5e-3, "float32": 1e-5, "float64": 1e-10}

@@ -21,10 +21,10 @@ from pipeline.collapse.moving import move_padding_in
 from pipeline.collapse.refusing import Kept, refusals
 from pipeline.collapse.structure import Chain, Leaf, find_chains
 from pipeline.collapse.tidy import tidy
-from pipeline.geometry import Geometry
-from pipeline.loading import normalise
+from pipeline.graphs.geometry import Geometry
+from pipeline.graphs.loading import normalise
+from pipeline.graphs.operators import read_operator
 from pipeline.mapping import MAX_KERNEL
-from pipeline.operators import read_operator
 from runtimes.errors import InputError
 
 How = Literal["cheaper", "always"] | Sequence[Sequence[str]]

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from pipeline.building import remove_dead
 from pipeline.collapse.algebra import Linear, scale_output
 from pipeline.collapse.drawing import draw, put
 from pipeline.collapse.folding import affine_of, rewrite
 from pipeline.collapse.layout import Passage, passage, rebuilt
 from pipeline.collapse.reading import unit_of
 from pipeline.collapse.units import Unit
-from pipeline.constants import ELEMENTS, sole_consumer
-from pipeline.geometry import Geometry, matrix
-from pipeline.operators import glue_kind
+from pipeline.graphs.building import remove_dead
+from pipeline.graphs.constants import ELEMENTS, sole_consumer
+from pipeline.graphs.geometry import Geometry, matrix
+from pipeline.graphs.operators import glue_kind
 
 MOVED = "/moved-mean"
 

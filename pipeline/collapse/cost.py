@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from pipeline.constants import elements
+from pipeline.graphs.constants import elements
+from pipeline.graphs.operators import read_operator
 from pipeline.mapping import depth_of
-from pipeline.operators import read_operator
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.building import conv_node, initializer
 from pipeline.collapse.algebra import Linear
 from pipeline.collapse.units import SOURCES, Sources
+from pipeline.graphs.building import conv_node, initializer
 
 CAST = "shoal.cast"
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.building import remove_dead
 from pipeline.collapse.algebra import Linear, scale_input, scale_output
 from pipeline.collapse.drawing import draw, final_dtype, pending, put
 from pipeline.collapse.reading import unit_of
 from pipeline.collapse.units import Unit
-from pipeline.constants import constant, integer, number, read_inside, sole_consumer
-from pipeline.operators import glue_kind, per_channel_operand
+from pipeline.graphs.building import remove_dead
+from pipeline.graphs.constants import constant, integer, number, read_inside, sole_consumer
+from pipeline.graphs.operators import glue_kind, per_channel_operand
 
 Affine = tuple[np.ndarray, np.ndarray | None]
 

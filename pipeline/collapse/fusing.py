@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from pipeline.collapse.structure import Block, Item
 from pipeline.collapse.units import Unit
-from pipeline.constants import size_of
-from pipeline.geometry import Geometry, compose, shortcut_tap, with_shortcut
+from pipeline.graphs.constants import size_of
+from pipeline.graphs.geometry import Geometry, compose, shortcut_tap, with_shortcut
 
 
 @dataclass(frozen=True, slots=True)

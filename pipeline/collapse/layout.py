@@ -16,8 +16,8 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from pipeline.building import initializer
-from pipeline.constants import constant, sole_consumer
+from pipeline.graphs.building import initializer
+from pipeline.graphs.constants import constant, sole_consumer
 
 LAYOUT = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 DYNAMIC = 2  # stands for every symbolic size; with 1, a batch could hide in the channels

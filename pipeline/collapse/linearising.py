@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.building import initializer, remove_dead
 from pipeline.collapse.drawing import put
-from pipeline.sites import Site
+from pipeline.graphs.building import initializer, remove_dead
+from pipeline.graphs.sites import Site
 from runtimes.errors import InputError
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.building import initializer
 from pipeline.collapse.cutting import Merge
 from pipeline.collapse.structure import Leaf
+from pipeline.graphs.building import initializer
 
 
 def move_padding_in(model: ir.Model, merged: Merge) -> None:

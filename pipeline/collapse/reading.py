@@ -15,9 +15,17 @@ import onnx_ir as ir
 from pipeline.collapse.algebra import Linear
 from pipeline.collapse.drawing import final_dtype
 from pipeline.collapse.units import SOURCES, Sources, Unit
-from pipeline.constants import constant, elements, integer, integers, number, sole_consumer, text
-from pipeline.geometry import Geometry
-from pipeline.operators import per_channel_operand, read_operator
+from pipeline.graphs.constants import (
+    constant,
+    elements,
+    integer,
+    integers,
+    number,
+    sole_consumer,
+    text,
+)
+from pipeline.graphs.geometry import Geometry
+from pipeline.graphs.operators import per_channel_operand, read_operator
 
 
 def unit_of(node: ir.Node) -> Unit | None:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from pipeline.collapse.fusing import Form, Rules, form_of, fuse
 from pipeline.collapse.layout import LAYOUT
 from pipeline.collapse.structure import Block, Chain, Item
-from pipeline.constants import constant, read_inside
+from pipeline.graphs.constants import constant, read_inside
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from pipeline.collapse.reading import unit_of
 from pipeline.collapse.units import Unit
-from pipeline.constants import read_inside
+from pipeline.graphs.constants import read_inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)

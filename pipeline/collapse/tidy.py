@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from pipeline.building import drop_unused_initializers, initializer, remove_dead
 from pipeline.collapse.commuting import hoist_mean, move_before_layout
 from pipeline.collapse.folding import fold_into_operator, fold_norm
 from pipeline.collapse.layout import evaluate
-from pipeline.constants import constant
-from pipeline.operators import glue_kind
+from pipeline.graphs.building import drop_unused_initializers, initializer, remove_dead
+from pipeline.graphs.constants import constant
+from pipeline.graphs.operators import glue_kind
 
 FOLDABLE = {"Unsqueeze", "Squeeze", "Reshape", "Transpose", "Flatten", "Identity", "Cast"}
 

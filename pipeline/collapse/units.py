@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pipeline.collapse.algebra import Linear
-from pipeline.geometry import Geometry
+from pipeline.graphs.geometry import Geometry
 
 SOURCES = "shoal.sources"
 

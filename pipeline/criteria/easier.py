@@ -17,9 +17,9 @@ from torch import fx
 
 from pipeline.activations import SiteStatistics, collect
 from pipeline.criteria import Criterion, Evidence, Scores, SiteScore, one_of
-from pipeline.removal import to_identity
-from pipeline.surgery import detached_copy, prune_unused
-from pipeline.tracing import set_training, sites
+from pipeline.edits.removal import to_identity
+from pipeline.edits.surgery import detached_copy, prune_unused
+from pipeline.edits.tracing import set_training, sites
 
 SMALLEST = 1e-10  # below it the code clamps the argument of log2
 

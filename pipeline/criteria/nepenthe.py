@@ -20,11 +20,11 @@ from torch import Tensor, fx
 from pipeline.activations import SiteStatistics
 from pipeline.criteria import Criterion, Evidence, Scores, SiteScore, one_of
 from pipeline.criteria.easier import binary_entropy, on_rate
-from pipeline.emptied import drop_emptied
-from pipeline.neighbours import bypassed, constant, feeding, weight_node
-from pipeline.removal import mask_weight, to_gate
-from pipeline.surgery import detached_copy, prune_unused
-from pipeline.tracing import TracedSite, sites
+from pipeline.edits.emptied import drop_emptied
+from pipeline.edits.neighbours import bypassed, constant, feeding, weight_node
+from pipeline.edits.removal import mask_weight, to_gate
+from pipeline.edits.surgery import detached_copy, prune_unused
+from pipeline.edits.tracing import TracedSite, sites
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ from torch import fx
 
 from pipeline.activations import SiteStatistics
 from pipeline.criteria import Criterion, Evidence, Scores, SiteScore, one_of
-from pipeline.neighbours import gain, norm_before
-from pipeline.normal import KINDS, Rectified, rectified
-from pipeline.removal import to_affine
-from pipeline.surgery import detached_copy, prune_unused
-from pipeline.tracing import TracedSite, sites
+from pipeline.edits.neighbours import gain, norm_before
+from pipeline.edits.normal import KINDS, Rectified, rectified
+from pipeline.edits.removal import to_affine
+from pipeline.edits.surgery import detached_copy, prune_unused
+from pipeline.edits.tracing import TracedSite, sites
 
 
 @dataclass(frozen=True, slots=True)

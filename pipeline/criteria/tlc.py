@@ -21,12 +21,12 @@ from torch.nn import functional
 
 from pipeline.activations import SiteStatistics, collect
 from pipeline.criteria import Criterion, Evidence, Scores, SiteScore, one_of
-from pipeline.neighbours import norm_before
-from pipeline.normal import error_probability
-from pipeline.removal import to_gate
-from pipeline.surgery import detached_copy, prune_unused
-from pipeline.tokens import arguments
-from pipeline.tracing import TracedSite, sites
+from pipeline.edits.neighbours import norm_before
+from pipeline.edits.normal import error_probability
+from pipeline.edits.removal import to_gate
+from pipeline.edits.surgery import detached_copy, prune_unused
+from pipeline.edits.tracing import TracedSite, sites
+from pipeline.networks.tokens import arguments
 
 
 @dataclass(frozen=True, slots=True)

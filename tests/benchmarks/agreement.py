@@ -35,7 +35,7 @@ import torchvision
 from networks import plain_network
 from rivals import BareLoop, BenchmarkApp, Beside, Rival
 
-from pipeline.bench import ALONE
+from pipeline.devices.bench import ALONE
 from profiles.lease import lease
 from profiles.rounds import Trial
 from profiles.statistics import signed_rank_interval

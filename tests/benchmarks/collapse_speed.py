@@ -21,7 +21,7 @@ from torchvision import models
 
 from pipeline.collapse import collapse
 from pipeline.collapse.linearising import linearise
-from pipeline.loading import load_model
+from pipeline.graphs.loading import load_model
 from pipeline.mapping import map_model
 
 LIMITS_S = {"mobilenet_v2": 3.0, "resnet50": 3.0, "swin_t": 6.0}

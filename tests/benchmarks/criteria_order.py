@@ -31,11 +31,11 @@ from pipeline import criteria
 from pipeline.activations import collect
 from pipeline.criteria import Evidence
 from pipeline.datasets import Split, Splits, cache_folder, load_dataset
+from pipeline.edits.surgery import detached_copy
+from pipeline.edits.tracing import set_training, sites, trace
 from pipeline.finetune import Schedule, accuracy, train
 from pipeline.models import build_model
-from pipeline.progress import Reporter
-from pipeline.surgery import detached_copy
-from pipeline.tracing import set_training, sites, trace
+from pipeline.reporting.progress import Reporter
 
 ABOUT = (
     "every criterion one-shot at k removed activations and the same short fine-tuning: "

@@ -36,12 +36,12 @@ from torchvision import models
 
 from pipeline.export import export
 from pipeline.feedback import Goal
-from pipeline.latency_table import tabulate
 from pipeline.mapping import load_model, map_model
 from pipeline.models import build_model
-from pipeline.progress import Reporter
+from pipeline.plans.latency_table import tabulate
+from pipeline.plans.workbench import Bench
 from pipeline.recipe import DEFAULT, load_recipe
-from pipeline.workbench import Bench
+from pipeline.reporting.progress import Reporter
 from profiles.budget import parse_budget
 from profiles.store import Store
 from profiles.target import find_target

@@ -8,11 +8,11 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from time import monotonic
 
 from pipeline.feedback import Attempt, Goal, Measured, search
-from pipeline.latency_table import Tabulated
 from pipeline.mapping import Map
-from pipeline.plan_file import losses_of
 from pipeline.planning import Limit, Plan, by_macs, fastest
-from pipeline.workbench import Bench, Kept
+from pipeline.plans.latency_table import Tabulated
+from pipeline.plans.workbench import Bench, Kept
+from pipeline.verbs.plan_file import losses_of
 from profiles.environment import fingerprint
 
 

@@ -13,7 +13,7 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from pipeline.geometry import matrix
+from pipeline.graphs.geometry import matrix
 from pipeline.mapping import Option
 from pipeline.planning import Limit, solve
 

@@ -18,7 +18,7 @@ import torchvision
 from torch import Tensor, nn
 
 from pipeline.activations import collect
-from pipeline.tracing import trace
+from pipeline.edits.tracing import trace
 
 LIMIT = 1.25
 

@@ -1,0 +1,1 @@
+"""The verbs that ask a device: doctor, targets, bench, compare, gate, promote, calibrate."""

@@ -1,0 +1,1 @@
+"""An ONNX graph: read, mapped into segments, built anew, or put into fewer bits."""

@@ -1,0 +1,1 @@
+"""Where networks and data sets come from, and texts as tokens."""

@@ -1,0 +1,1 @@
+"""The tables of a recipe that have keys of their own."""

@@ -1,0 +1,1 @@
+"""What is told: progress, output and exit codes, documents, figures and pictures."""
