@@ -8,12 +8,12 @@ pass. On a plain CPU there is no such device, and nothing is read at all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-Value = str | int | None
+from profiles import jetson, nvml
+from profiles.readings import Reading, Told, Value
 
 CLOCK_SHARE = 0.75  # of the highest clock that this process has seen; a block below it is slowed
 CLOCK_MOVES = 1.02  # highest over lowest, past which a reader is told
@@ -21,24 +21,6 @@ NVIDIA = ("gpu", "cuda", "tensorrt", "dla")  # device names of the runtimes that
 # Numbers compare in absolute terms only between devices that agree in these.
 DECISIVE = ("board", "power_mode", "clocks", "gpu_name", "gpu_driver", "gpu_power_limit_mw",
             "gpu_ecc", "gpu_mig")  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Values by name; one that is None has its reason in `missing`."""
-
-    facts: Mapping[str, Value]
-    missing: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One look at the device."""
-
-    told: Told  # clocks, temperatures, power, now
-    counts: Mapping[str, int] = field(default_factory=dict)  # events since it was switched on
-    throttled: tuple[str, ...] = ()  # why its clocks are held down now
-    clock: int | None = None  # of its compute units, for the share of the highest seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +77,12 @@ class Watch:
 
 def find_device(runtime: str, device: str) -> Device | None:
     """What to watch while that runtime computes there; None where it is the host's CPU alone."""
-    jetson = import_module("profiles.jetson")
     if jetson.is_jetson():
         return jetson.Jetson()
     kind, _, index = device.partition(":")
     if runtime == "ov" or kind not in NVIDIA:  # OpenVINO's GPU is Intel's
         return None
-    return import_module("profiles.nvml").Gpu(int(index) if index.isdigit() else 0)
+    return nvml.Gpu(int(index) if index.isdigit() else 0)
 
 
 def own_device() -> Device | None:

@@ -17,9 +17,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from profiles.device import Reading, Told, Value
 from profiles.host import read_number, read_text
 from profiles.jetson_text import parse_board, parse_clocks, parse_power_mode, parse_release
+from profiles.readings import Reading, Told, Value
 
 # what jtop may tell: the power mode, the memory's clocks
 Jtop = Callable[[], "dict[str, Value] | str"]

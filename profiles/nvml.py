@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from profiles.device import Reading, Told, Value
+from profiles.readings import Reading, Told, Value
 
 INSTALL = "pip install nvidia-ml-py"
 THROTTLES = {

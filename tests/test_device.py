@@ -6,9 +6,10 @@ import pytest
 
 from profiles import jetson
 from profiles.agent import Agent
-from profiles.device import Change, Reading, Told, Watch, clock_note, find_device, unmet
+from profiles.device import Change, Watch, clock_note, find_device, unmet
 from profiles.environment import Fingerprint, fingerprint
 from profiles.nvml import Gpu
+from profiles.readings import Reading, Told
 from runtimes.base import make
 
 
