@@ -9,6 +9,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,24 @@ MAY_IMPORT = {
     "profiles": {"runtimes", "profiles"},
     "pipeline": {"runtimes", "profiles", "pipeline"},
 }
+# A folder of `pipeline` and the files above it that lead into it; each may import those before it.
+AREAS = (
+    "__init__ workspace",
+    "graphs mapping",
+    "reporting report",
+    "networks datasets models",
+    "edits activations linearise finetune export verify",
+    "criteria",
+    "collapse",
+    "plans planning feedback",
+    "recipe_tables recipe",
+    "jobs",
+    "devices",
+    "verbs compress",
+    "entry __main__",
+)
 SERVER_ONLY = {"torch", "torchvision", "onnx", "onnx_ir", "onnxscript", "pydantic", "typer", "rich"}
-TOP_LEVEL = {"pipeline", "runtimes", "profiles", "tests", "docker"} | {
-    "README.md",
-    "pyproject.toml",
-    "LICENSE",
-}
+TOP_LEVEL = {*MAY_IMPORT, "tests", "docker", "README.md", "pyproject.toml", "LICENSE"}
 
 
 def imported(source: str) -> Iterator[str]:
@@ -35,7 +48,8 @@ def imported(source: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield "." * node.level + (node.module or "")
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{name.name}" for name in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             # f"runtimes.{name}": what stands before the first brace decides
             yield ast.unparse(node.args[0]).lstrip("f").strip("'\"").partition("{")[0]
@@ -66,11 +80,7 @@ def test_imports_point_one_way_and_torch_is_in_pipeline_alone():
         ("runtimes/ort.py", "def load():\n    import torch.nn as nn", True),
         ("runtimes/ort.py", "from profiles.target import Target", True),
         ("profiles/agent.py", "from pipeline import export", True),
-        (
-            "profiles/deep/er.py",
-            "from importlib import import_module\nimport_module('torch')",
-            True,
-        ),
+        ("profiles/deep/er.py", "import_module('torch')", True),
         ("profiles/agent.py", "import_module(f'pipeline.{name}')", True),
         ("profiles/agent.py", "from . import target", True),
         ("pipeline/export.py", "from tests.helpers import model", True),
@@ -85,6 +95,88 @@ def test_guard_of_the_imports_can_fail(tmp_path, path, source, caught):
     (tmp_path / path).write_text(source)
 
     assert bool(wrong_imports(tmp_path)) is caught
+
+
+def against_the_order(root: Path) -> list[str]:
+    """Every import of `pipeline` that points to a later area, and every file that is in none."""
+    place = {name: at for at, area in enumerate(AREAS) for name in area.split()}
+    wrong = []
+    for path in sorted((root / "pipeline").rglob("*.py")):
+        own = path.relative_to(root / "pipeline").with_suffix("").parts[0]
+        if own not in place:
+            wrong.append(f"{path.relative_to(root)} is in no area")
+            continue
+        for name in imported(path.read_text(encoding="utf-8")):
+            package, _, rest = name.partition(".")
+            area = rest.partition(".")[0]
+            if package == "pipeline" and place.get(area, len(AREAS)) > place[own]:
+                wrong.append(f"{path.relative_to(root)} imports {name}")
+    return wrong
+
+
+def test_folders_of_pipeline_import_one_way():
+    assert against_the_order(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "caught"),
+    [
+        ("plans/caps.py", "from pipeline.jobs.job import Job", True),
+        ("plans/caps.py", "def later():\n    import pipeline.jobs.job", True),
+        ("plans/caps.py", "import_module('pipeline.jobs.job')", True),
+        ("planning.py", "from pipeline import compress", True),
+        ("plans/caps.py", "from pipeline.nowhere import thing", True),
+        ("stray.py", "", True),
+        ("utils/strings.py", "", True),
+        ("jobs/job.py", "from pipeline.plans.caps import Cap", False),
+        ("plans/caps.py", "from pipeline import planning", False),
+        ("planning.py", "from pipeline.plans.caps import Cap", False),
+    ],
+)
+def test_guard_of_the_folders_can_fail(tmp_path, path, source, caught):
+    (tmp_path / "pipeline" / path).parent.mkdir(parents=True)
+    (tmp_path / "pipeline" / path).write_text(source)
+
+    assert bool(against_the_order(tmp_path)) is caught
+
+
+def circle(root: Path) -> list[str]:
+    """The modules of one import circle, or none; an import inside a function counts."""
+    modules = {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in MAY_IMPORT
+        for path in (root / package).rglob("*.py")
+    }
+    graph = {}
+    for module, path in modules.items():
+        names = imported(path.read_text(encoding="utf-8"))
+        found = {name if name in modules else name.rpartition(".")[0] for name in names}
+        graph[module] = found & modules.keys() - {module}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as e:
+        return e.args[1]
+    return []
+
+
+def test_no_module_is_in_an_import_circle():
+    assert circle(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "board", "caught"),
+    [
+        ("from profiles import board", "from profiles.device import Reading", True),
+        ("import_module('profiles.board')", "import profiles.device", True),
+        ("from profiles import board", "from profiles.readings import Reading", False),
+    ],
+)
+def test_guard_of_the_circles_can_fail(tmp_path, device, board, caught):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles/device.py").write_text(device)
+    (tmp_path / "profiles/board.py").write_text(board)
+
+    assert bool(circle(tmp_path)) is caught
 
 
 def test_import_of_a_board_brings_no_server_package():
