@@ -19,8 +19,8 @@ from pipeline.graphs.loading import load_model
 from pipeline.graphs.operators import Operator, read_operator
 from pipeline.graphs.options import options_of
 from pipeline.graphs.refused import Refusal, refused
-from pipeline.graphs.runs import Barred, runs_of
-from pipeline.graphs.segments import Option, Segment, Shortcut, common_path
+from pipeline.graphs.runs import runs_of
+from pipeline.graphs.segments import Option, Segment, Shortcut, common_path, numbered_calls
 from pipeline.graphs.sites import Site, find_sites
 
 __all__ = [
@@ -81,9 +81,7 @@ def map_model(model: ir.Model, *, max_kernel: int = MAX_KERNEL) -> Map:
     found = [_segment(chain, walks, terrain) for chain in _chains(operators.values(), walks)]
     named = _with_ids([s for s in found if len(s.operators) > 1 or s.shortcut])
     segments = tuple(replace(s, options=options_of(s, max_kernel)) for s in named)
-    found_runs = list(runs_of(segments, terrain, max_kernel))
-    runs = tuple(run for run in found_runs if isinstance(run, Segment))
-    barred = {b.site: b.reason for b in found_runs if isinstance(b, Barred) and b.site}
+    runs, barred = runs_of(segments, terrain, max_kernel)
     home = {site: segment.id for segment in segments for site in segment.sites}
     return Map(
         sites=tuple(replace(site, segment=home.get(site.id)) for site in sites),
@@ -177,9 +175,10 @@ def _with_ids(segments: list[Segment]) -> list[Segment]:
     """The module path that the operators share, where that is the segment's alone."""
     prefixes = [common_path([o.scope for o in segment.operators]) for segment in segments]
     count = Counter(prefixes)
-    named = []
+    names = []
     for segment, prefix in zip(segments, prefixes, strict=True):
         first, last = segment.operators[0].scope, segment.operators[-1].scope
         unique = prefix and count[prefix] == 1
-        named.append(replace(segment, id=prefix if unique else f"{first}..{last}"))
-    return named
+        names.append(prefix if unique else f"{first}..{last}")
+    numbered = numbered_calls(names)
+    return [replace(s, id=name) for s, name in zip(segments, numbered, strict=True)]

@@ -109,7 +109,7 @@ def refits_of_run(run: Segment, max_kernel: int) -> tuple[Option, ...]:
             kind="refit",
             first=0,
             last=len(run.operators) - 1,
-            absorbs_shortcut=True,
+            absorbs_shortcut=bool(run.added),
             sites=run.sites,
             geometry=geometry,
             pooled=False,

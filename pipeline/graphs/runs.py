@@ -16,7 +16,7 @@ last, or before its first, gap without an activation: there linear bottlenecks e
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -24,23 +24,32 @@ from pipeline.graphs.chains import Terrain, only_feeds
 from pipeline.graphs.constants import constant
 from pipeline.graphs.geometry import shortcut_tap
 from pipeline.graphs.options import refits_of_run
-from pipeline.graphs.segments import Segment, common_path
+from pipeline.graphs.segments import Segment, common_path, numbered_calls
 from pipeline.graphs.sites import Site
 from pipeline.graphs.spans import span_geometry
 
 
-@dataclass(frozen=True, slots=True)
-class Barred:
-    """Two segments that follow each other and are no run; `site` is the activation between."""
-
-    site: str | None
-    reason: str
-
-
 def runs_of(
     segments: Sequence[Segment], terrain: Terrain, max_kernel: int
-) -> Iterator[Segment | Barred]:
-    """Every two neighbours, as a segment of its own or with the fact that forbids it."""
+) -> tuple[tuple[Segment, ...], dict[str, str]]:
+    """Every two neighbours as a segment of its own; by site between, what forbids the others."""
+    runs: list[Segment] = []
+    barred: dict[str, str] = {}
+    for site, found in _neighbours(segments, terrain):
+        if isinstance(found, Segment):
+            runs.append(found)
+        elif site:
+            barred[site.id] = found
+    taken = [segment.id for segment in segments]
+    ids = numbered_calls([*taken, *(run.id for run in runs)])[len(taken) :]
+    named = [replace(run, id=id_) for run, id_ in zip(runs, ids, strict=True)]
+    offered = [replace(run, options=refits_of_run(run, max_kernel)) for run in named]
+    return tuple(run for run in offered if run.options), barred
+
+
+def _neighbours(
+    segments: Sequence[Segment], terrain: Terrain
+) -> Iterator[tuple[Site | None, Segment | str]]:
     values = {v.name or "": v for node in terrain.nodes.values() for v in node.outputs}
     behind: dict[str, list[Segment]] = {}
     for segment in segments:
@@ -50,11 +59,7 @@ def runs_of(
         site = terrain.sites.get(segment.output)
         site = site if site and only_feeds(end, site) else None
         for following in behind.get(site.output if site else segment.output, []):
-            run = _run(segment, site, following, values)
-            if isinstance(run, str):
-                yield Barred(site.id if site else None, run)
-            elif options := refits_of_run(run, max_kernel):
-                yield replace(run, options=options)
+            yield site, _run(segment, site, following, values)
 
 
 def _run(

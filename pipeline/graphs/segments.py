@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -118,6 +119,16 @@ class Segment:
         whole = (option.first, option.last) == (0, len(self.operators) - 1)
         dropped = option.kind == "drop" and whole and self.shortcut is not None
         return dropped or (option.absorbs_shortcut and self.shortcut is not None)
+
+
+def numbered_calls(names: Sequence[str]) -> list[str]:
+    """Every name once: of a module that is called again, the later calls end in #1, #2."""
+    calls: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        numbered.append(f"{name}#{calls[name]}" if calls[name] else name)
+        calls[name] += 1
+    return numbered
 
 
 def common_path(paths: Sequence[str]) -> str:
