@@ -2,7 +2,8 @@
 
 A segment is a maximal chain operator, site or glue, operator ... between two barriers: it
 goes on across the boundaries of modules and blocks, as long as nothing between is nonlinear. What
-may stand in place of a part of it are its options.
+may stand in place of a part of it are its options. Where the addition of a shortcut ends one and
+the next begins, a run reaches through it.
 """
 
 from __future__ import annotations

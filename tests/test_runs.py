@@ -31,6 +31,24 @@ tapped (float[1,3,SIZE,SIZE] x) => (float[1,3,SIZE,SIZE] y GIVEN) {
     END
 }
 """
+BOTTLENECKS = """
+<ir_version: 9, opset_import: ["" : 18]>
+bottlenecks (float[1,3,8,8] x) => (float[1,3,8,8] z) {
+    one = Conv (x, a)
+    r1 = Relu (one)
+    two = Conv <pads = [1,1,1,1]> (r1, b)
+    r2 = Relu (two)
+    three = Conv (r2, c)
+    y = Add (x, three)
+    r3 = Relu (y)
+    four = Conv (r3, a)
+    r4 = Relu (four)
+    five = Conv <pads = [1,1,1,1]> (r4, b)
+    r5 = Relu (five)
+    six = Conv (r5, c)
+    z = Add (r3, six)
+}
+"""
 PLAIN = "y = Add (between, six)"
 SCALED = "z = Add (between, six) s = Sigmoid ({}) y = Mul (s, z)"
 
@@ -97,6 +115,19 @@ def test_a_branch_that_strides_where_its_shortcut_does_not_is_no_part_of_a_span(
 
     assert not found.runs
     assert reason(found) == "the branch has stride [2, 2], its shortcut [1, 1]"
+
+
+def test_a_kernel_that_takes_more_macs_than_two_narrow_blocks_is_not_offered():
+    """3x3 between three channels is 81 MACs a pixel, two of these bottlenecks are 4 x 3 + 2 x 9."""
+    proto = onnx.parser.parse_model(BOTTLENECKS)
+    for name, shape in {"a": (1, 3, 1, 1), "b": (1, 1, 3, 3), "c": (3, 1, 1, 1)}.items():
+        tensor = onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+        proto.graph.initializer.append(tensor)
+
+    found = map_model(normalise(ir.from_proto(proto)))
+
+    assert [option.kernel for run in found.runs for option in run.options] == [(1, 1)]
+    assert found.runs[0].options[0].macs == 9 * 64 < found.runs[0].macs == 30 * 64
 
 
 def test_both_blocks_are_cut_out_as_one_piece_to_be_timed():

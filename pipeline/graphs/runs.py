@@ -33,18 +33,23 @@ def runs_of(
     segments: Sequence[Segment], terrain: Terrain, max_kernel: int
 ) -> tuple[tuple[Segment, ...], dict[str, str]]:
     """Every two neighbours as a segment of its own; by site between, what forbids the others."""
-    runs: list[Segment] = []
-    barred: dict[str, str] = {}
-    for site, found in _neighbours(segments, terrain):
-        if isinstance(found, Segment):
-            runs.append(found)
-        elif site:
-            barred[site.id] = found
+    found = list(_neighbours(segments, terrain))
+    barred = {site.id: said for site, said in found if site and isinstance(said, str)}
+    linear = [(site, run) for site, run in found if isinstance(run, Segment)]
     taken = [segment.id for segment in segments]
-    ids = numbered_calls([*taken, *(run.id for run in runs)])[len(taken) :]
-    named = [replace(run, id=id_) for run, id_ in zip(runs, ids, strict=True)]
-    offered = [replace(run, options=refits_of_run(run, max_kernel)) for run in named]
-    return tuple(run for run in offered if run.options), barred
+    ids = numbered_calls([*taken, *(run.id for _, run in linear)])[len(taken) :]
+    runs = []
+    for (site, run), id_ in zip(linear, ids, strict=True):
+        named = replace(run, id=id_)
+        options = refits_of_run(named, max_kernel)
+        if options:
+            runs.append(replace(named, options=options))
+        elif site:
+            barred[site.id] = (
+                "no smaller kernel about the same centre, as wide as its stride, takes fewer MACs "
+                f"than {id_}"
+            )
+    return tuple(runs), barred
 
 
 def _neighbours(
