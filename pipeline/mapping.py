@@ -2,7 +2,8 @@
 
 A segment is a maximal chain operator, site or glue, operator ... between two barriers: it
 goes on across the boundaries of modules and blocks, as long as nothing between is nonlinear. What
-may stand in place of a part of it are its options.
+may stand in place of a part of it are its options. Where the addition of a shortcut ends one and
+the next begins, a run reaches through it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pipeline.graphs.loading import load_model
 from pipeline.graphs.operators import Operator, read_operator
 from pipeline.graphs.options import options_of
 from pipeline.graphs.refused import Refusal, refused
-from pipeline.graphs.segments import Option, Segment, Shortcut
+from pipeline.graphs.runs import runs_of
+from pipeline.graphs.segments import Option, Segment, Shortcut, common_path, numbered_calls
 from pipeline.graphs.sites import Site, find_sites
 
 __all__ = [
@@ -43,22 +45,26 @@ MAX_KERNEL = 7
 class Map:
     """`depth`: operators with weights on the longest path; `macs`: for one sample.
 
+    `runs` are spans of two segments, with options beside those of each.
     The length of a text is not known here, so its `macs` are for one token.
     """
 
     sites: tuple[Site, ...]
     segments: tuple[Segment, ...]
+    runs: tuple[Segment, ...]
     refusals: tuple[Refusal, ...]
     operators: tuple[Operator, ...]
     macs: int
     depth: int
 
     def segment(self, id_: str) -> Segment:
-        return next(segment for segment in self.segments if segment.id == id_)
+        return next(s for s in (*self.segments, *self.runs) if s.id == id_)
 
     @property
     def options(self) -> tuple[Option, ...]:
-        return tuple(option for segment in self.segments for option in segment.options)
+        """In graph order: a run's behind those of the segment in which it begins."""
+        starting = {run.through[0]: run.options for run in self.runs}
+        return tuple(o for s in self.segments for o in (*s.options, *starting.get(s.id, ())))
 
 
 def map_model(model: ir.Model, *, max_kernel: int = MAX_KERNEL) -> Map:
@@ -76,11 +82,13 @@ def map_model(model: ir.Model, *, max_kernel: int = MAX_KERNEL) -> Map:
     found = [_segment(chain, walks, terrain) for chain in _chains(operators.values(), walks)]
     named = _with_ids([s for s in found if len(s.operators) > 1 or s.shortcut])
     segments = tuple(replace(s, options=options_of(s, max_kernel)) for s in named)
+    runs, barred = runs_of(segments, terrain, max_kernel)
     home = {site: segment.id for segment in segments for site in segment.sites}
     return Map(
         sites=tuple(replace(site, segment=home.get(site.id)) for site in sites),
         segments=segments,
-        refusals=refused(sites, segments, walks, terrain, max_kernel),
+        runs=runs,
+        refusals=refused(sites, (*segments, *runs), barred, walks, terrain, max_kernel),
         operators=tuple(operators.values()),
         macs=sum(operator.macs for operator in operators.values()),
         depth=depth_of(model),
@@ -166,21 +174,12 @@ def _shortcut(
 
 def _with_ids(segments: list[Segment]) -> list[Segment]:
     """The module path that the operators share, where that is the segment's alone."""
-    prefixes = [_common_path([o.scope for o in segment.operators]) for segment in segments]
+    prefixes = [common_path([o.scope for o in segment.operators]) for segment in segments]
     count = Counter(prefixes)
-    named = []
+    names = []
     for segment, prefix in zip(segments, prefixes, strict=True):
         first, last = segment.operators[0].scope, segment.operators[-1].scope
         unique = prefix and count[prefix] == 1
-        named.append(replace(segment, id=prefix if unique else f"{first}..{last}"))
-    return named
-
-
-def _common_path(paths: list[str]) -> str:
-    split = [path.split(".") for path in paths]
-    common = []
-    for parts in zip(*split, strict=False):
-        if len(set(parts)) > 1:
-            break
-        common.append(parts[0])
-    return ".".join(common)
+        names.append(prefix if unique else f"{first}..{last}")
+    numbered = numbered_calls(names)
+    return [replace(s, id=name) for s, name in zip(segments, numbered, strict=True)]

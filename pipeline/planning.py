@@ -5,7 +5,7 @@ A binary x_o per option, with dense latency t and measured difference d on every
     minimise    sum_o loss_o x_o + sum_{i,j} together_ij y_ij
     subject to  t_k + sum_o d_{k,o} x_o <= budget_k          for every target k
                 q_r + sum_o q_{r,o} x_o <= most              for every row r of a capped quantity
-                sum_{o covers operator i} x_o <= 1           for every operator i of a segment
+                sum_{o covers operator i} x_o <= 1           for every operator i
                 sum_{o removes site s} x_o >= 1              for every site s that must go
                 sum_{o in s} x_o - sum_{o not in s} x_o <= |s| - 1      for every excluded plan s
                 y_ij <= x_i,  y_ij <= x_j,  y_ij >= x_i + x_j - 1       for every pair ij
@@ -212,11 +212,11 @@ def by_macs(
 
 
 def _conflicts(options: Sequence[Option]) -> Iterable[set[int]]:
-    """For every operator of a segment, the options that would replace it."""
-    covering: dict[tuple[str, int], set[int]] = {}
+    """For every operator, the options that would replace it."""
+    covering: dict[str, set[int]] = {}
     for index, option in enumerate(options):
-        for operator in range(option.first, option.last + 1):
-            covering.setdefault((option.segment, operator), set()).add(index)
+        for operator in option.replaces:
+            covering.setdefault(operator, set()).add(index)
     return [indices for indices in covering.values() if len(indices) > 1]
 
 

@@ -40,6 +40,7 @@ def option(id_: str) -> Option:
         border="none",
         macs=1,
         macs_before=2,
+        replaces=(f"{id_}.0", f"{id_}.1"),
     )
 
 

@@ -80,12 +80,31 @@ def test_a_block_can_merge_and_be_refitted(found):
     assert options["layer2.0/refit-3x3@0-1+shortcut"].macs * 49 == merged.macs * 9
 
 
+def test_two_blocks_in_a_row_can_be_refitted_to_one_kernel_no_narrower_than_its_stride(found):
+    kernels = {run.id: [option.kernel for option in run.options] for run in found.runs}
+
+    assert len(found.runs) == 7
+    assert kernels["layer1.0..layer1.1"] == [(3, 3), (1, 1)]
+    assert kernels["layer1.1..layer2.0"] == kernels["layer4.0..layer4.1"] == [(3, 3)]
+    (across,) = [o for o in found.options if o.id.startswith("layer2.0..layer2.1")]
+    assert across.sites == ("layer2.0.relu#0", "layer2.0.relu#1", "layer2.1.relu#0")
+    assert (across.geometry.strides, across.geometry.pads) == ((2, 2), (1, 1, 1, 1))
+    assert len(across.replaces) == 5
+
+
+def test_options_are_in_the_order_of_the_graph(found):
+    order = {operator.node: index for index, operator in enumerate(found.operators)}
+    begins = [min(order[name] for name in option.replaces) for option in found.options]
+
+    assert begins == sorted(begins)
+
+
 def test_sites_that_nothing_removes_have_a_reason_that_names_a_node(found):
     reasons = {refusal.site: refusal.reason for refusal in found.refusals}
 
-    assert len(reasons) == 9
+    assert set(reasons) == {"relu#0", "layer4.1.relu#1"}
     assert "MaxPool node_max_pool2d follows" in reasons["relu#0"]
-    assert "Add node_add" in reasons["layer1.0.relu#1"]
+    assert "Add node_add" in reasons["layer4.1.relu#1"]
 
 
 def test_macs_and_depth_are_those_of_the_network(found):
@@ -106,6 +125,8 @@ def test_the_document_has_the_fields_that_the_command_line_promises(found):
     assert segment["operators"][0]["weight"] == "layer1.0.conv1.weight"
     assert [option["kernel"] for option in segment["options"]] == [[5, 5], [3, 3], [1, 1], []]
     assert segment["macs_before"] == segment["options"][0]["macs_before"]
+    assert shown["runs"][0]["through"] == ["layer1.0", "layer1.1"]
+    assert set(shown["runs"][0]) == {"id", *segment} - {"shortcut"} | {"through"}
     assert set(shown["refusals"][0]) == {"site", "reason"}
 
 

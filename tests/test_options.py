@@ -164,7 +164,8 @@ def test_the_two_matrices_are_the_best_of_their_rank(rank):
     y = (x @ torch.randn(6, 4, generator=rng)).tanh() + torch.randn(500, 4, generator=rng) - 1.0
     option = Option(
         id="o", segment="s", kind="low-rank", first=0, last=1, absorbs_shortcut=False, sites=(),
-        geometry=matrix(6, 4), pooled=False, border="none", macs=0, macs_before=0, rank=rank,
+        geometry=matrix(6, 4), pooled=False, border="none", macs=0, macs_before=0,
+        replaces=("first", "second"), rank=rank,
     )  # fmt: skip
     normal = _Normal(option)
     normal.add(x, y)

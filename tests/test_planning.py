@@ -26,6 +26,7 @@ def option(id_: str, segment: str, first: int = 0, last: int = 1) -> Option:
         border="none",
         macs=1,
         macs_before=2,
+        replaces=tuple(f"{segment}.{operator}" for operator in range(first, last + 1)),
     )
 
 

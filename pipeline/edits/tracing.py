@@ -185,10 +185,15 @@ def _neuron_axis(site: fx.Node) -> int:
 
 
 def reading(module: fx.GraphModule, weight: str) -> fx.Node:
-    """The linear operator whose weight is the parameter named `weight`."""
-    for node in module.graph.nodes:
-        if node.target in LINEAR_AXIS and any(
+    """The one linear operator whose weight is the parameter named `weight`."""
+    found = [
+        node
+        for node in module.graph.nodes
+        if node.target in LINEAR_AXIS
+        and any(
             isinstance(a, fx.Node) and a.op == "get_attr" and a.target == weight for a in node.args
-        ):
-            return node
-    raise KeyError(f"no linear operator of the traced model reads a weight named {weight!r}")
+        )
+    ]
+    if len(found) != 1:
+        raise KeyError(f"{len(found)} linear operators of the traced model read {weight!r}, not 1")
+    return found[0]

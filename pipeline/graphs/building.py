@@ -23,12 +23,11 @@ BLOCK = 65_521  # a prime, so that the repetition never falls in step with a row
 def build(model: ir.Model, map_: Map, chosen: Sequence[Option], *, seed: int) -> ir.Model:
     """A new model with every chosen span replaced; `model` is not touched."""
     check_disjoint(chosen)
-    segments = {segment.id: segment for segment in map_.segments}
     built = model.clone()
     values = {value.name: value for node in built.graph for value in node.outputs}
     values |= {value.name: value for value in built.graph.inputs}
     for option in chosen:
-        _replace(built, values, segments[option.segment], option, seed)
+        _replace(built, values, map_.segment(option.segment), option, seed)
     drop_unused_initializers(built)
     return built
 
@@ -36,8 +35,7 @@ def build(model: ir.Model, map_: Map, chosen: Sequence[Option], *, seed: int) ->
 def check_disjoint(chosen: Sequence[Option]) -> None:
     for index, one in enumerate(chosen):
         for other in chosen[:index]:
-            overlap = one.first <= other.last and other.first <= one.last
-            if one.segment == other.segment and overlap:
+            if set(one.replaces) & set(other.replaces):
                 raise ValueError(f"options {other.id} and {one.id} replace the same operators")
 
 

@@ -48,7 +48,7 @@ def walk(start: ir.Value, terrain: Terrain) -> Walk:
     reached, reason = None, ""
     while True:
         here = terrain.sites.get(value.name or "")
-        if here and _only_feeds(value, here):
+        if here and only_feeds(value, here):
             if site:
                 reason = f"{here.kind} {here.node} follows {site.kind} {site.node} directly"
                 break
@@ -97,6 +97,6 @@ def barrier(value: ir.Value, terrain: Terrain) -> str:
     return ""
 
 
-def _only_feeds(value: ir.Value, site: Site) -> bool:
+def only_feeds(value: ir.Value, site: Site) -> bool:
     readers = {use.node.name for use in value.uses()}
     return not value.is_graph_output() and readers <= set(site.nodes)

@@ -22,6 +22,7 @@ class Refusal:
 def refused(
     sites: tuple[Site, ...],
     segments: tuple[Segment, ...],
+    barred: Mapping[str, str],
     walks: Mapping[str, Walk],
     terrain: Terrain,
     max_kernel: int,
@@ -35,6 +36,8 @@ def refused(
             continue
         if site.id in inside:
             reason = _span_reason(site.id, inside[site.id], max_kernel)
+        elif site.id in barred:
+            reason = barred[site.id]
         elif site.id in passed:
             reason = passed[site.id].reason
         else:

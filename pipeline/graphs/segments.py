@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +34,8 @@ class Option:
 
     `geometry` is that of the one operator; of a low rank, of the product; of a drop, of the span.
     `kept`: the share of the parameters of the merged operator that it has, 1 for the merge itself.
+    `replaces`: the nodes of the operators that go, projections included; no two options of a plan
+    share one.
     """
 
     id: str
@@ -46,6 +50,7 @@ class Option:
     border: str
     macs: int
     macs_before: int
+    replaces: tuple[str, ...]
     rank: int | None = None
     kept: float = 1.0
 
@@ -77,7 +82,11 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`gaps[i]` is the site between operators i and i + 1, or None where there is none."""
+    """`gaps[i]` is the site between operators i and i + 1, or None where there is none.
+
+    A run (see `runs`) is `through` two of them; `added` are the shortcuts inside, the last one its
+    own.
+    """
 
     id: str
     input: str
@@ -90,6 +99,8 @@ class Segment:
     shortcut: Shortcut | None
     macs: int
     options: tuple[Option, ...] = ()
+    through: tuple[str, ...] = ()
+    added: tuple[Shortcut, ...] = ()
 
     def ends(self, option: Option) -> tuple[str, str]:
         """The values that a replacement reads and makes; of a drop, the same value afterwards.
@@ -107,4 +118,25 @@ class Segment:
         """Whether the addition of the shortcut goes too."""
         whole = (option.first, option.last) == (0, len(self.operators) - 1)
         dropped = option.kind == "drop" and whole and self.shortcut is not None
-        return option.absorbs_shortcut or dropped
+        return dropped or (option.absorbs_shortcut and self.shortcut is not None)
+
+
+def numbered_calls(names: Sequence[str]) -> list[str]:
+    """Every name once: of a module that is called again, the later calls end in #1, #2."""
+    calls: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        numbered.append(f"{name}#{calls[name]}" if calls[name] else name)
+        calls[name] += 1
+    return numbered
+
+
+def common_path(paths: Sequence[str]) -> str:
+    """The modules that all of the dotted paths go through."""
+    split = [path.split(".") for path in paths]
+    common = []
+    for parts in zip(*split, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)

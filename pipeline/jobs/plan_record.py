@@ -11,10 +11,22 @@ from profiles.budget import UNLIMITED, Budget
 
 
 def plan_record(result: Result, candidate: Candidate) -> PlanRecord:
+    """A run has its row where it begins, and what it goes through is not kept."""
     plan, segments = candidate.planned.attempt.plan, []
+    through = {run.id: run.through for run in result.map_.runs}
     for segment in result.map_.segments:
-        mine = [option for option in candidate.options if option.segment == segment.id]
-        segments += [_choice(result, plan, segment, option) for option in mine or [None]]
+        mine = [
+            (option, parts)
+            for option in candidate.options
+            if segment.id in (parts := through.get(option.segment, (option.segment,)))
+        ]
+        segments += [
+            _choice(result, plan, segment, option)
+            for option, parts in mine
+            if parts[0] == segment.id
+        ]
+        if not mine:
+            segments.append(_choice(result, plan, segment, None))
     return PlanRecord(
         segments=tuple(segments),
         predicted_ms=dict(plan.predicted_ms),
@@ -41,11 +53,11 @@ def _choice(result: Result, plan: Plan, segment: Segment, option: Option | None)
             difference={},
         )
     return SegmentPlan(
-        segment=segment.id,
+        segment=option.segment,
         choice=option.kind,
         option=option.id,
         kernel=option.kernel,
-        operators_before=result.operators(option),
+        operators_before=len(option.replaces),
         operators_after=option.operators,
         removed_sites=option.sites,
         macs_before=option.macs_before,

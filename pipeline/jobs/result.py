@@ -48,9 +48,3 @@ class Result:
     candidates: tuple[Candidate, ...]
     untrained: tuple[str, ...]
     seconds: Mapping[str, float]
-
-    def operators(self, option: Option) -> int:
-        """How many operators with weights an option replaces, a projection shortcut included."""
-        shortcut = self.map_.segment(option.segment).shortcut
-        projection = option.absorbs_shortcut and shortcut is not None and bool(shortcut.operator)
-        return option.last - option.first + 1 + projection

@@ -42,7 +42,8 @@ def offered(map_: Map, recipe: Recipe, dense: fx.GraphModule, reporter: Reporter
     if len(able) < len(allowed):
         reporter.say(
             f"{len(allowed) - len(able)} of {len(allowed)} options are left out: only 2-d "
-            "convolutions that pad evenly and matrices are edited in torch"
+            "convolutions that pad evenly and matrices, with weights of their own, are edited in "
+            "torch"
         )
     return able
 

@@ -178,7 +178,7 @@ def _candidate(
         artifacts=tuple(_artifact(path) for path in paths),
         plan=plan_record(result, candidate),
         removed_sites=tuple(site for option in candidate.options for site in option.sites),
-        merged_operators=sum(result.operators(option) - 1 for option in candidate.options),
+        merged_operators=sum(len(option.replaces) - 1 for option in candidate.options),
         accuracy_before_finetuning=candidate.student.before,
         certificate=CertificateRecord(
             max_abs=certificate.max_abs,

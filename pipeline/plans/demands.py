@@ -53,7 +53,8 @@ NO_DEMANDS = Demands()
 def unpinned(map_: Map, options: Sequence[Option], pin: Sequence[str]) -> list[Option]:
     """The options that change nothing of what is pinned."""
     segments, sites = _named(map_, pin, "pin")
-    return [o for o in options if o.segment not in segments and sites.isdisjoint(o.sites)]
+    operators = {o.node for s in map_.segments if s.id in segments for o in s.operators}
+    return [o for o in options if operators.isdisjoint(o.replaces) and sites.isdisjoint(o.sites)]
 
 
 def rules_of(

@@ -30,12 +30,7 @@ def macs_of(options: Iterable[Option], dense: int) -> Quantity:
 
 def operators_of(map_: Map) -> Quantity:
     """Operators with weights, absorbed projections counted among those that go."""
-    changes = {}
-    for option in map_.options:
-        shortcut = map_.segment(option.segment).shortcut
-        absorbed = option.absorbs_shortcut and shortcut is not None and bool(shortcut.operator)
-        before = option.last - option.first + 1 + absorbed
-        changes[option.id] = float(option.operators - before)
+    changes = {o.id: float(o.operators - len(o.replaces)) for o in map_.options}
     return Quantity("operators", "operators with weights", (Row(len(map_.operators), changes),))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,18 @@ class SegmentRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RunRow:
+    """Options that reach from one segment into the next, `through` both."""
+
+    id: str
+    through: tuple[str, ...]
+    sites: tuple[str, ...]
+    operators: tuple[OperatorRow, ...]
+    options: tuple[OptionRow, ...]
+    macs_before: int
+
+
+@dataclass(frozen=True, slots=True)
 class RefusalRow:
     site: str
     reason: str
@@ -72,6 +85,7 @@ class MapDocument:
     model: str
     sites: tuple[SiteRow, ...]
     segments: tuple[SegmentRow, ...]
+    runs: tuple[RunRow, ...]
     refusals: tuple[RefusalRow, ...]
     macs: int
     depth: int
@@ -88,6 +102,7 @@ def document(name: str, found: Map) -> MapDocument:
             SiteRow(s.id, s.kind, s.node, s.segment, s.channels, s.shape) for s in found.sites
         ),
         segments=tuple(_segment(segment) for segment in found.segments),
+        runs=tuple(_run(run) for run in found.runs),
         refusals=tuple(RefusalRow(r.site, r.reason) for r in found.refusals),
         macs=found.macs,
         depth=found.depth,
@@ -95,7 +110,29 @@ def document(name: str, found: Map) -> MapDocument:
 
 
 def _segment(segment: Segment) -> SegmentRow:
-    operators = tuple(
+    return SegmentRow(
+        id=segment.id,
+        sites=segment.sites,
+        operators=_operators(segment),
+        shortcut=segment.shortcut.kind if segment.shortcut else None,
+        options=tuple(_option(option) for option in segment.options),
+        macs_before=segment.macs,
+    )
+
+
+def _run(run: Segment) -> RunRow:
+    return RunRow(
+        id=run.id,
+        through=run.through,
+        sites=run.sites,
+        operators=_operators(run),
+        options=tuple(_option(option) for option in run.options),
+        macs_before=run.macs,
+    )
+
+
+def _operators(segment: Segment) -> tuple[OperatorRow, ...]:
+    return tuple(
         OperatorRow(
             node=o.node,
             op=o.op,
@@ -109,14 +146,6 @@ def _segment(segment: Segment) -> SegmentRow:
             macs=o.macs,
         )
         for o in segment.operators
-    )
-    return SegmentRow(
-        id=segment.id,
-        sites=segment.sites,
-        operators=operators,
-        shortcut=segment.shortcut.kind if segment.shortcut else None,
-        options=tuple(_option(option) for option in segment.options),
-        macs_before=segment.macs,
     )
 
 
@@ -135,21 +164,10 @@ def _option(option: Option) -> OptionRow:
 
 
 def show_map(document: MapDocument) -> Group:
-    """Two tables and one line, for a terminal."""
-    segments = Table(title="segments", title_justify="left")
-    for column in ("segment", "operators", "sites", "options (MACs after / before)"):
-        segments.add_column(column)
-    for segment in document.segments:
-        segments.add_row(
-            segment.id,
-            " ".join("x".join(map(str, o.kernel)) or "matrix" for o in segment.operators)
-            + (f" +{segment.shortcut}" if segment.shortcut else ""),
-            "\n".join(segment.sites),
-            "\n".join(
-                f"{o.id.removeprefix(segment.id + '/')}: {o.macs / max(o.macs_before, 1):.2f}x"
-                for o in segment.options
-            ),
-        )
+    """The tables that are not empty, and one line, for a terminal."""
+    tables = [_spans("segments", "segment", document.segments)]
+    if document.runs:
+        tables.append(_spans("spans across two segments", "from..to", document.runs))
     refusals = Table(title="sites that nothing here can remove", title_justify="left")
     refusals.add_column("site")
     refusals.add_column("reason")
@@ -157,4 +175,23 @@ def show_map(document: MapDocument) -> Group:
         refusals.add_row(refusal.site, refusal.reason)
     counts = f"{len(document.sites)} sites, depth {document.depth}"
     summary = f"{counts}, {document.macs:,} MACs a sample (of text: a token)"
-    return Group(segments, refusals, summary)
+    return Group(*tables, refusals, summary)
+
+
+def _spans(title: str, of: str, rows: Sequence[SegmentRow | RunRow]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in (of, "operators", "sites", "options (MACs after / before)"):
+        table.add_column(column)
+    for row in rows:
+        shortcut = row.shortcut if isinstance(row, SegmentRow) else None
+        table.add_row(
+            row.id,
+            " ".join("x".join(map(str, o.kernel)) or "matrix" for o in row.operators)
+            + (f" +{shortcut}" if shortcut else ""),
+            "\n".join(row.sites),
+            "\n".join(
+                f"{o.id.removeprefix(row.id + '/')}: {o.macs / max(o.macs_before, 1):.2f}x"
+                for o in row.options
+            ),
+        )
+    return table

@@ -40,6 +40,7 @@ def problem(seed: int, ratio: float) -> tuple[list[Option], dict[str, float], li
             border="none",
             macs=1,
             macs_before=2,
+            replaces=(f"{s}.0", f"{s}.1"),
         )
         for s in range(SEGMENTS)
         for o in range(OPTIONS)
