@@ -131,7 +131,7 @@ def again(device: Resumed, plan: Plan, goals: Sequence[Goal], reporter: Reporter
     """A given plan, measured."""
     dense = tuple(device.keep(goal.target).measured for goal in goals)
     attempt = device.attempt(plan, goals)
-    _tell(attempt, reporter)
+    _tell(attempt, reporter, verdicts=any(goal.budget != UNLIMITED for goal in goals))
     reasons = () if all(attempt.meets) else (_over(attempt, goals),)
     return Found(dense, (), (attempt,), (), attempt, reasons)
 
@@ -162,6 +162,14 @@ def find(
     if not options:
         reason = "nothing can be removed: no option replaces anything (`shoal map` says why)"
         return Found(dense, (), (), (), kept, (reason,), (kept,) if frontier else ())
+    free = all(goal.budget == UNLIMITED for goal in goals)
+    heard: set[frozenset[str]] = set()
+
+    def told(attempt: Attempt) -> None:
+        options_ = frozenset(attempt.plan.options)
+        _tell(attempt, reporter, verdicts=not free, again=options_ in heard)
+        heard.add(options_)
+
     made = tuple(
         tabulate(device.bench, goal.target, one, options, device.store, reporter)
         for goal, one in zip(goals, keeping, strict=True)
@@ -179,7 +187,6 @@ def find(
         )
 
     if all(kept.meets) and unruled:
-        free = all(goal.budget == UNLIMITED for goal in goals)
         reason = NO_BUDGET if free else "the network as it is meets every budget"
         return Found(dense, made, (), (), kept, (reason,), between([kept]))
     done = search(
@@ -189,7 +196,7 @@ def find(
         tables,
         goals,
         max_rounds=max_rounds,
-        on_attempt=lambda attempt: _tell(attempt, reporter),
+        on_attempt=told,
         rules=rules,
     )
     points = between([kept, *done.attempts]) if frontier else ()
@@ -200,7 +207,8 @@ def find(
     if done.best is not None:
         chosen = done.attempts[done.best]
         return Found(dense, made, done.attempts, predicted, chosen, (), points)
-    nearest = min(done.attempts, key=lambda attempt: _excess(attempt, goals))
+    missed = [attempt for attempt in done.attempts if not all(attempt.meets)]
+    nearest = min(missed, key=lambda attempt: _excess(attempt, goals))
     reasons = (out_of_reach(nearest, goals), blame(options, limits, rules))
     reasons = tuple(reason for reason in reasons if reason)
     return Found(dense, made, done.attempts, predicted, nearest, reasons, points)
@@ -232,12 +240,13 @@ def _over(attempt: Attempt, goals: Sequence[Goal]) -> str:
     return f"the plan does not meet {' and '.join(over)}; plan again without --from"
 
 
-def _tell(attempt: Attempt, reporter: Reporter, *, verdicts: bool = True) -> None:
+def _tell(attempt: Attempt, reporter: Reporter, *, verdicts: bool, again: bool = False) -> None:
     for m, meets in zip(attempt.measured, attempt.meets, strict=True):
         predicted = attempt.plan.predicted_ms.get(m.target)
         said = "" if predicted is None else f"predicted {predicted:.4g} ms, "
         verdict = f": {'meets' if meets else 'over'} the budget" if verdicts else ""
         reporter.say(
-            f"  {len(attempt.plan.options)} replacements: {said}measured {m.latency_ms.value:.4g} "
-            f"ms = {m.ratio.value:.3f}x on {m.target}{verdict}"
+            f"  {len(attempt.plan.options)} replacements{', the same again' if again else ''}: "
+            f"{said}measured {m.latency_ms.value:.4g} ms = {m.ratio.value:.3f}x on {m.target}"
+            f"{verdict}"
         )
