@@ -146,6 +146,7 @@ def test_a_plan_from_a_file_is_measured_in_its_precision(network, tmp_path):
     again = plan(None, "0.4x", (), source=tmp_path / "plan.json", targets=(), budgets=())
 
     assert again.precision == "int8"
+    assert again.predicted_ms == pytest.approx(first.predicted_ms, rel=1e-3)
     assert [o.id for o in again.plan.options] == [o.id for o in first.plan.options]
     assert again.measured_ms[CPU].ratio == pytest.approx(first.measured_ms[CPU].ratio, rel=1e-3)
     assert TypeAdapter(PlanDocument).validate_json((tmp_path / "plan.json").read_bytes()) == first

@@ -6,6 +6,7 @@ scores.json   the document of `shoal score`, or {"sites": [{"id": ..., "score": 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +35,10 @@ class ScoreFile(BaseModel):
 
 
 class Options(BaseModel):
+    """A row of a frontier says its precision too."""
+
     options: list[str]
+    precision: Precision = "fp32"
 
     @field_validator("options", mode="before")
     @classmethod
@@ -73,7 +77,7 @@ def read_plan(path: Path) -> PlanFile:
         bare = Options.model_validate_json(text)
     except ValidationError:
         return _read(PlanFile, text, path, 'a plan: a document of `shoal plan`, or {"options": []}')
-    return PlanFile(plan=bare)
+    return PlanFile(plan=bare, precision=bare.precision)
 
 
 def options_of(filed: PlanFile, known: Sequence[Option], path: Path) -> tuple[Option, ...]:
@@ -112,6 +116,9 @@ def losses_of(options: Sequence[Option], scores: Path | None) -> dict[str, float
     wanted = "scores: the JSON of `shoal score --json`"
     given = _read(ScoreFile, _text(scores, "--scores"), scores, wanted)
     score = {site.id: site.score for site in given.sites}
+    if len(score) < len(given.sites):
+        twice = next(id_ for id_, times in Counter(s.id for s in given.sites).items() if times > 1)
+        raise InputError(f"{scores} has two scores of {twice}: keep one of them")
     missing = sorted({site for option in options for site in option.sites} - score.keys())
     if missing:
         raise InputError(
@@ -157,12 +164,15 @@ def goals_of(
     return [Goal(find_target(target), limit) for target, limit in given]
 
 
-def predicted_ratios(filed: PlanFile) -> Mapping[str, float]:
-    """By target of the file: the predicted latency relative to dense."""
+def predicted_ratios(
+    filed: PlanFile, goals: Sequence[Goal], precision: Precision
+) -> Mapping[str, float]:
+    """By target asked for: the predicted latency relative to dense; none of another precision."""
+    asked = {goal.target.name for goal in goals} if filed.precision == precision else ()
     return {
         target: predicted / filed.dense_ms[target].median_ms
         for target, predicted in filed.predicted_ms.items()
-        if target in filed.dense_ms
+        if target in filed.dense_ms and target in asked
     }
 
 

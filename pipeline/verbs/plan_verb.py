@@ -40,7 +40,7 @@ def plan_verb(
     max_removed: Annotated[int | None, typer.Option(min=0, help="Activations.")] = None,
     pin: Annotated[list[str] | None, typer.Option(help="Site or segment that stays.")] = None,
     remove: Annotated[list[str] | None, typer.Option(help="Site or segment that must go.")] = None,
-    seed: Annotated[int, typer.Option(help="Of inputs, weights and order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of inputs, weights and order.")] = 0,
     as_json: AsJson = False,
     verbose: Verbose = False,
     quiet: Quiet = False,

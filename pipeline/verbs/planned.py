@@ -70,8 +70,13 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
         raise InputError("--frontier searches and --from measures a given plan: give one of them")
     if filed and wish.demands.any():
         raise InputError("--from measures a given plan: caps, --pin and --remove need a new search")
+    if wish.model is None and not path.exists():
+        raise InputError(
+            f"{wish.source} is a plan of {path}, which is not there, seen from this folder: "
+            "give MODEL.onnx as well"
+        )
     goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
-    check_out(wish.out)
+    check_out(wish.out, path, wish.scores)
     network = load_model(path)
     max_kernel = wish.max_kernel or (filed.max_kernel if filed else None) or MAX_KERNEL
     map_ = map_model(network, max_kernel=max_kernel)
@@ -99,8 +104,9 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
         device = Resumed(bench, store, job_of(job))
         try:
             if filed and given is not None:
-                found = again(device, _stated(given, losses, filed.predicted_ms), goals, reporter)
-                found = replace(found, predicted=(predicted_ratios(filed),))
+                ratios = predicted_ratios(filed, goals, "fp32")
+                stated = _stated(given, losses, {t: filed.predicted_ms[t] for t in ratios})
+                found = replace(again(device, stated, goals, reporter), predicted=(ratios,))
             else:
                 found = find(
                     device,

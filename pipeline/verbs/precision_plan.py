@@ -25,7 +25,7 @@ from pipeline.feedback import Goal
 from pipeline.reporting.documents import FrontierRow, Latency
 from pipeline.reporting.plan_document import PlanDocument, PlanRow, RoundRow
 from pipeline.reporting.progress import Reporter
-from pipeline.verbs.plan_file import goals_of, read_plan
+from pipeline.verbs.plan_file import goals_of, predicted_ratios, read_plan
 from pipeline.verbs.planned import Wish, plan_file
 from pipeline.verbs.precision_bench import Narrowing, narrowing
 from pipeline.workspace import write_whole
@@ -63,7 +63,8 @@ def plan_in_precisions(
             for precision in narrow:
                 reporter.say(f"the same in {precision}")
                 if filed:
-                    tried.append((bench.row(depth, precision, {}), depth))
+                    ratios = predicted_ratios(filed, goals, precision)
+                    tried.append((bench.row(depth, precision, ratios), depth))
                     continue
                 tried += narrowed(bench, wish, kept, precision, reporter)
                 points += [

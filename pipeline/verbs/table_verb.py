@@ -20,7 +20,7 @@ def table_verb(
     out: Annotated[Path | None, typer.Option(help="Where to write it: .json or .csv.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes per measurement.")] = 6,
     max_kernel: Annotated[int, typer.Option(min=1, help="Largest merged kernel.")] = MAX_KERNEL,
-    seed: Annotated[int, typer.Option(help="Of inputs, weights and order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of inputs, weights and order.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure what is known, too.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,

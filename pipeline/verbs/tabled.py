@@ -47,7 +47,7 @@ def table_file(wish: TableWish, reporter: Reporter) -> TableDocument:
     started = monotonic()
     if wish.out is not None and wish.out.suffix not in {".json", ".csv"}:
         raise InputError(f"{wish.out} is neither JSON nor CSV: name it .json or .csv")
-    check_out(wish.out)
+    check_out(wish.out, wish.model)
     target = find_target(wish.target)
     network = load_model(wish.model)
     map_ = map_model(network, max_kernel=wish.max_kernel)
