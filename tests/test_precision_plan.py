@@ -1,7 +1,9 @@
 """Depth and precision planned together, on a device whose times follow from the network."""
 
+from contextlib import closing
 from dataclasses import replace
 
+import onnx
 import pytest
 from known_times import CPU, Device
 from pydantic import TypeAdapter
@@ -10,12 +12,14 @@ from typer.testing import CliRunner
 from pipeline.__main__ import app
 from pipeline.mapping import load_model, map_model
 from pipeline.plans import workbench
+from pipeline.plans.demands import Demands
 from pipeline.reporting.plan_document import PlanDocument
 from pipeline.reporting.progress import Reporter
 from pipeline.verbs import precision_bench
 from pipeline.verbs.planned import Wish
 from pipeline.verbs.precision_plan import plan_in_precisions
-from runtimes.errors import InputError
+from profiles.store import Store, registry_folder
+from runtimes.errors import InputError, NothingMeasured
 from runtimes.onnx_file import read_declared
 
 QUIET = Reporter(quiet=True)
@@ -28,7 +32,13 @@ class NarrowDevice(Device):
     def __init__(self):
         super().__init__()
         self.narrow = 0
+        self.last: int | None = None  # disappears before this measurement
         self.share_of = lambda _: 0.5
+
+    def measure(self, target, paths, **others):
+        if len(self.calls) == self.last:
+            raise NothingMeasured("the worker died during 'block' (signal SIGKILL)")
+        return super().measure(target, paths, **others)
 
     def _ns(self, target, path, slower):
         if read_declared(path).precision != "int8":
@@ -163,6 +173,103 @@ def test_a_frontier_has_every_plan_in_every_precision(network):
     assert by_precision["fp32"] == by_precision["int8"]
     assert len(by_precision["int8"]) >= 3
     assert any(row.dominated for row in document.frontier if row.precision == "fp32")
+
+
+@pytest.mark.usefixtures("device")
+def test_eight_bits_alone_are_no_plan_where_an_activation_must_go(network):
+    """Without the demand they are enough for this budget."""
+    first, *_ = map_model(load_model(network)).sites
+    gone = plan(network, "0.6x", demands=Demands(remove=(first.id,)))
+    fewer = plan(network, "0.6x", demands=Demands(max_operators=3))
+
+    for document in (gone, fewer):
+        assert document.feasible
+        assert all(row.options for row in document.precisions)
+    assert first.id in gone.plan.removed_sites
+    assert fewer.rules.caps[0].planned == 3
+
+
+@pytest.mark.usefixtures("device")
+def test_without_a_budget_what_must_go_goes_in_every_precision(network):
+    first, *_ = map_model(load_model(network)).sites
+
+    document = plan(network, "", budgets=(), frontier=2, demands=Demands(remove=(first.id,)))
+
+    assert shown(document) == [("fp32", True), ("int8", True)]
+    assert all(first.id in row.removed_sites for row in document.precisions)
+
+
+@pytest.mark.usefixtures("device")
+def test_where_no_budget_was_given_none_is_met(network):
+    document = plan(network, "", budgets=(), frontier=3)
+
+    assert document.feasible
+    assert [row.meets for row in (*document.precisions, *document.frontier) if row.meets] == []
+
+
+def test_what_was_measured_in_eight_bits_is_not_measured_again(network, device):
+    device.drift = 0.01
+
+    document = plan(network, "", budgets=(), frontier=3)
+
+    alone = [row for row in (*document.precisions, *document.frontier)
+             if row.precision == "int8" and not row.options]  # fmt: skip
+    assert len(alone) == 2
+    assert alone[0].measured_ms == alone[1].measured_ms
+
+
+@pytest.mark.usefixtures("device")
+def test_a_frontier_has_no_precision_that_was_not_asked_for(network):
+    document = plan(network, "", ("int8",), budgets=(), frontier=3)
+
+    assert {row.precision for row in document.frontier} == {"int8"}
+
+
+@pytest.mark.usefixtures("device")
+def test_a_frontier_predicts_fewer_bits_by_what_they_saved_alone(network):
+    document = plan(network, "", budgets=(), frontier=3)
+
+    both = [row for row in document.frontier if row.precision == "int8" and row.options]
+    assert both
+    assert all(abs(row.prediction_error[CPU]) < 0.02 for row in both)
+
+
+def test_a_precision_that_the_network_cannot_have_is_refused_before_measuring(network, device):
+    model = onnx.load(network)
+    large = onnx.numpy_helper.to_array(model.graph.initializer[0]) * 1e9
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(large, "weight0"))
+    onnx.save(model, network)
+
+    with pytest.raises(InputError, match="fp16 ends at"):
+        plan(network, "0.6x", ("fp32", "fp16"))
+
+    assert device.calls == []
+
+
+def test_wherever_it_is_cut_short_it_goes_on_and_writes_nothing_until_it_is_done(
+    network, device, tmp_path
+):
+    out = tmp_path / "plan.json"
+    first = plan(network, "0.4x")
+    alone = len(device.calls)
+    with closing(Store(registry_folder())) as store:
+        store.connection.execute("DELETE FROM latencies")
+    device.calls.clear()
+
+    for last in range(alone):
+        device.last = last
+        with pytest.raises(NothingMeasured, match="the same command goes on there"):
+            plan(network, "0.4x", out=out)
+        assert len(device.calls) == last
+        assert not out.exists()
+    device.last = None
+    document = plan(network, "0.4x", out=out)
+
+    assert len(device.calls) == alone
+    assert document.plan == first.plan
+    assert TypeAdapter(PlanDocument).validate_json(out.read_bytes()) == document
+    plan(network, "0.4x")
+    assert len(device.calls) > alone  # a plan that is finished is measured anew
 
 
 @pytest.mark.usefixtures("device")

@@ -72,7 +72,7 @@ class PlanFile(BaseModel):
 
 
 def read_plan(path: Path) -> PlanFile:
-    text = _text(path, "--from")
+    text = text_of(path, "--from")
     try:
         bare = Options.model_validate_json(text)
     except ValidationError:
@@ -114,7 +114,7 @@ def losses_of(options: Sequence[Option], scores: Path | None) -> dict[str, float
             o.id: max(len(o.sites), o.kind == "drop") + GIVES_UP * (1 - o.kept) for o in options
         }
     wanted = "scores: the JSON of `shoal score --json`"
-    given = _read(ScoreFile, _text(scores, "--scores"), scores, wanted)
+    given = _read(ScoreFile, text_of(scores, "--scores"), scores, wanted)
     score = {site.id: site.score for site in given.sites}
     if len(score) < len(given.sites):
         twice = next(id_ for id_, times in Counter(s.id for s in given.sites).items() if times > 1)
@@ -176,7 +176,7 @@ def predicted_ratios(
     }
 
 
-def _text(path: Path, flag: str) -> str:
+def text_of(path: Path, flag: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as e:

@@ -26,19 +26,25 @@ from pipeline.plans.demands import NO_DEMANDS, Demands, rules_of, unpinned
 from pipeline.plans.frontier import keeps_everything, measure_all, spread
 from pipeline.plans.infeasible import blame
 from pipeline.plans.latency_table import tabulate
-from pipeline.plans.resumed import Resumed, job_of
+from pipeline.plans.resumed import Parts, Resumed, job_of, saying_what_is_kept
 from pipeline.plans.workbench import Bench
 from pipeline.reporting.output import check_out, write_out
 from pipeline.reporting.plan_document import PlanDocument
 from pipeline.reporting.progress import Reporter
-from pipeline.verbs.plan_file import goals_of, losses_of, options_of, predicted_ratios, read_plan
+from pipeline.verbs.plan_file import (
+    PlanFile,
+    goals_of,
+    losses_of,
+    options_of,
+    predicted_ratios,
+    read_plan,
+)
 from pipeline.verbs.plan_found import Asked, Found, document
 from profiles.budget import UNLIMITED
 from profiles.store import Store, registry_folder
-from runtimes.errors import InputError, NothingMeasured, RuntimeUnavailable
+from runtimes.errors import InputError
 from runtimes.onnx_file import sha256
 
-KEPT = "what was measured so far is kept: the same command goes on there"
 NO_BUDGET = "no budget was given, so nothing has to be removed"
 
 
@@ -63,18 +69,7 @@ class Wish:
 def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     """Find the plan, or measure the one of `wish.source` again; `wish.out` gets the document."""
     filed = read_plan(wish.source) if wish.source else None
-    path = wish.model or (Path(filed.model) if filed and filed.model else None)
-    if path is None:
-        raise InputError("no network to plan: give MODEL.onnx, or --from with a plan that names it")
-    if filed and wish.frontier:
-        raise InputError("--frontier searches and --from measures a given plan: give one of them")
-    if filed and wish.demands.any():
-        raise InputError("--from measures a given plan: caps, --pin and --remove need a new search")
-    if wish.model is None and not path.exists():
-        raise InputError(
-            f"{wish.source} is a plan of {path}, which is not there, seen from this folder: "
-            "give MODEL.onnx as well"
-        )
+    path = network_of(wish, filed)
     goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
     check_out(wish.out, path, wish.scores)
     network = load_model(path)
@@ -101,8 +96,9 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
             "demands": asdict(wish.demands),
             "sampling": [wish.rounds, wish.max_rounds, wish.frontier, wish.seed, max_kernel],
         }
-        device = Resumed(bench, store, job_of(job))
-        try:
+        parts = Parts(store, job_of(job))
+        device = Resumed(bench, parts)
+        with saying_what_is_kept(reporter.say):
             if filed and given is not None:
                 ratios = predicted_ratios(filed, goals, "fp32")
                 stated = _stated(given, losses, {t: filed.predicted_ms[t] for t in ratios})
@@ -118,19 +114,35 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
                     rules=rules,
                     reporter=reporter,
                 )
-        except (NothingMeasured, RuntimeUnavailable) as e:
-            raise type(e)(f"{e}; {KEPT}") from e
-        except KeyboardInterrupt:
-            reporter.say(KEPT)
-            raise
-        device.finished()
-    loss = "scores" if wish.scores else "sites"
-    asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
-    made = document(asked, map_, losses, goals, found, rules, wish.demands)
-    if wish.out:
-        text = TypeAdapter(PlanDocument).dump_json(made, indent=2).decode()
-        write_out(f"{text}\n", wish.out)
+        loss = "scores" if wish.scores else "sites"
+        asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
+        made = document(asked, map_, losses, goals, found, rules, wish.demands)
+        write_plan(made, wish.out)
+        parts.finished()
     return made
+
+
+def write_plan(made: PlanDocument, out: Path | None) -> None:
+    """To the file that was asked for, if one was."""
+    if out is not None:
+        write_out(TypeAdapter(PlanDocument).dump_json(made, indent=2).decode() + "\n", out)
+
+
+def network_of(wish: Wish, filed: PlanFile | None) -> Path:
+    """The network to plan; refused where there is none, or a plan with what only a search has."""
+    path = wish.model or (Path(filed.model) if filed and filed.model else None)
+    if path is None:
+        raise InputError("no network to plan: give MODEL.onnx, or --from with a plan that names it")
+    if filed and wish.frontier:
+        raise InputError("--frontier searches and --from measures a given plan: give one of them")
+    if filed and wish.demands.any():
+        raise InputError("--from measures a given plan: caps, --pin and --remove need a new search")
+    if wish.model is None and not path.exists():
+        raise InputError(
+            f"{wish.source} is a plan of {path}, which is not there, seen from this folder: "
+            "give MODEL.onnx as well"
+        )
+    return path
 
 
 def again(device: Resumed, plan: Plan, goals: Sequence[Goal], reporter: Reporter) -> Found:
@@ -177,7 +189,7 @@ def find(
         heard.add(options_)
 
     made = tuple(
-        tabulate(device.bench, goal.target, one, options, device.store, reporter)
+        tabulate(device.bench, goal.target, one, options, device.parts.store, reporter)
         for goal, one in zip(goals, keeping, strict=True)
     )
     for one in made:

@@ -5,7 +5,7 @@ Calibrated on seeded noise: how long eight bits take does not depend on what the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,13 @@ from pipeline.graphs.building import build
 from pipeline.graphs.precision import activations_for, make
 from pipeline.mapping import Map, load_model, map_model
 from pipeline.plans.measured_record import latency
+from pipeline.plans.resumed import Parts, saying_what_is_kept
 from pipeline.plans.workbench import WARM_UP_S
 from pipeline.reporting.documents import FrontierRow
 from pipeline.reporting.plan_document import PlanDocument
 from pipeline.verbs.plan_file import losses_of
 from pipeline.verbs.planned import Wish
+from profiles.budget import UNLIMITED
 from profiles.rounds import measure
 from profiles.target import Target
 from runtimes.base import Precision
@@ -35,7 +37,7 @@ SAMPLES = 8  # seeded, to calibrate on
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """The network to plan, and how to build and measure a plan of it in fewer bits."""
+    """The network to plan, and how to build and measure a plan of it in fewer bits, once each."""
 
     path: Path
     network: ir.Model
@@ -45,22 +47,28 @@ class Narrowing:
     rounds: int
     seed: int
     folder: Path
+    parts: Parts
+    say: Callable[[str], None]
 
     def measured(self, options: Sequence[str], precision: Precision) -> tuple[Measured, ...]:
         """The plan's network in that precision beside dense in fp32, on every target."""
-        by_id = {option.id: option for option in self.map_.options}
-        chosen = [by_id[id_] for id_ in options]
-        source = self.folder / "planned.onnx"
-        ir.save(build(self.network, self.map_, chosen, seed=self.seed), source)
-        return tuple(self._beside(source, precision, goal.target) for goal in self.goals)
+        name = f"{precision} {' '.join(sorted(options))}"
+        with saying_what_is_kept(self.say):
+            return tuple(
+                self.parts.once(
+                    f"{name} on {goal.target.name}",
+                    Measured,
+                    lambda target=goal.target: self._beside(options, precision, target),
+                )
+                for goal in self.goals
+            )
 
-    def _beside(self, source: Path, precision: Precision, target: Target) -> Measured:
-        (form,) = activations_for([target])
-        path = self.folder / f"{precision}-{form}.onnx"
-        ports = read_declared(source).inputs
-        fixed = [size for port in ports for size in port.shape[:1] if isinstance(size, int)]
-        noise = seeded(batch=max(fixed, default=SAMPLES), seed=self.seed)(ports)
-        make(source, precision, path, calibration=noise, activations=form)
+    def _beside(self, options: Sequence[str], precision: Precision, target: Target) -> Measured:
+        by_id = {option.id: option for option in self.map_.options}
+        source = self.folder / "planned.onnx"
+        chosen = [by_id[id_] for id_ in options]
+        ir.save(build(self.network, self.map_, chosen, seed=self.seed), source)
+        path = narrowed_file(source, precision, target, self.folder, seed=self.seed)
         dense, narrow = measure(
             target,
             [self.path, path],
@@ -96,15 +104,39 @@ class Narrowing:
                 for m in found
                 if m.target in predicted
             },
-            meets={m.target: m.meets(g.budget) for m, g in zip(found, self.goals, strict=True)},
+            meets={
+                m.target: m.meets(g.budget)
+                for m, g in zip(found, self.goals, strict=True)
+                if g.budget != UNLIMITED
+            },
             dominated=False,
         )
 
 
-def narrowing(wish: Wish, depth: PlanDocument, goals: Sequence[Goal], folder: Path) -> Narrowing:
+def narrowed_file(
+    source: Path, precision: Precision, target: Target, folder: Path, *, seed: int
+) -> Path:
+    """The network in that precision, in the form that the target needs."""
+    (form,) = activations_for([target])
+    path = folder / f"{precision}-{form}.onnx"
+    ports = read_declared(source).inputs
+    fixed = [size for port in ports for size in port.shape[:1] if isinstance(size, int)]
+    noise = seeded(batch=max(fixed, default=SAMPLES), seed=seed)(ports)
+    make(source, precision, path, calibration=noise, activations=form)
+    return path
+
+
+def narrowing(
+    wish: Wish,
+    depth: PlanDocument,
+    goals: Sequence[Goal],
+    folder: Path,
+    parts: Parts,
+    say: Callable[[str], None],
+) -> Narrowing:
     path = Path(depth.model)
     network = load_model(path)
     map_ = map_model(network, max_kernel=depth.max_kernel)
     ir.external_data.load_to_model(network)  # variants are saved in another folder
     least = min(losses_of(map_.options, wish.scores).values(), default=1.0)
-    return Narrowing(path, network, map_, least, goals, wish.rounds, wish.seed, folder)
+    return Narrowing(path, network, map_, least, goals, wish.rounds, wish.seed, folder, parts, say)

@@ -7,6 +7,7 @@ planned one, and a plan for eight bits is the fp32 plan of a budget that much wi
     budget of the fp32 plan = budget / scale        scale = time in eight bits / time in fp32
 
 The scale of the last network measured corrects the next budget; it ends when the plan repeats.
+All of it is one job: cut short, it goes on where it was, and writes nothing before it is done.
 Latency does not depend on weights, nor on what the ranges were calibrated with: random inputs do.
 Accuracy does, so here fewer bits cost by convention what `precision_bench.PENALTIES` says, in
 units of the option that loses least; `shoal export` and `shoal compress` measure the real cost.
@@ -16,21 +17,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from pipeline.feedback import Goal
+from pipeline.plans.resumed import Parts, job_of
 from pipeline.reporting.documents import FrontierRow, Latency
+from pipeline.reporting.output import check_out
 from pipeline.reporting.plan_document import PlanDocument, PlanRow, RoundRow
 from pipeline.reporting.progress import Reporter
-from pipeline.verbs.plan_file import goals_of, predicted_ratios, read_plan
-from pipeline.verbs.planned import Wish, plan_file
-from pipeline.verbs.precision_bench import Narrowing, narrowing
-from pipeline.workspace import write_whole
-from profiles.budget import Budget
+from pipeline.verbs.plan_file import PlanFile, goals_of, predicted_ratios, read_plan, text_of
+from pipeline.verbs.planned import Wish, network_of, plan_file, write_plan
+from pipeline.verbs.precision_bench import Narrowing, narrowed_file, narrowing
+from profiles.budget import UNLIMITED, Budget
+from profiles.store import Store, registry_folder
 from runtimes.base import Precision
+from runtimes.onnx_file import sha256
 
 SCALINGS = 3  # plans tried in one precision, beside the dense network
 
@@ -46,51 +49,98 @@ def plan_in_precisions(
     """
     filed = read_plan(wish.source) if wish.source else None
     precisions = precisions or (filed.precision if filed else "fp32",)
-    depth = plan_file(wish, reporter)
     narrow: list[Precision] = [precision for precision in precisions if precision != "fp32"]
     if not narrow:
-        return depth
-    kept = keeping(depth)
+        return plan_file(wish, reporter)
+    path = network_of(wish, filed)
     goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
-    tried: list[Tried] = []
-    if "fp32" in precisions:
-        whole = (kept, depth) if depth.plan.options else (kept,)
-        tried = [(as_row(one, goals), one) for one in whole]
-    points = list(depth.frontier)
-    if wish.frontier or not any(all(row.meets.values()) and not row.options for row, _ in tried):
-        with tempfile.TemporaryDirectory(prefix="shoal-plan-") as folder:
-            bench = narrowing(wish, depth, goals, Path(folder))
-            for precision in narrow:
-                reporter.say(f"the same in {precision}")
-                if filed:
-                    ratios = predicted_ratios(filed, goals, precision)
-                    tried.append((bench.row(depth, precision, ratios), depth))
-                    continue
-                tried += narrowed(bench, wish, kept, precision, reporter)
-                points += [
-                    bench.row(_as_plan(kept, one), precision, {}, one.options)
-                    for one in depth.frontier
-                ]
-    made = replace(chosen(depth, tried, goals), frontier=ranked(points))
-    if wish.out:
-        write_whole(wish.out, TypeAdapter(PlanDocument).dump_json(made, indent=2).decode() + "\n")
+    check_out(wish.out, path, wish.scores)
+    files = ((wish.scores, "--scores"), (wish.source, "--from"))
+    given = [text_of(file, flag) for file, flag in files if file]
+    with (
+        tempfile.TemporaryDirectory(prefix="shoal-plan-") as folder,
+        closing(Store(registry_folder())) as store,
+    ):
+        for precision in narrow:
+            for goal in goals:  # what cannot be made is refused before minutes of measuring
+                narrowed_file(path, precision, goal.target, Path(folder), seed=wish.seed)
+        wish_ = asdict(replace(wish, out=None))
+        job = {"wish": wish_, "network": sha256(path), "given": given, "precisions": precisions}
+        parts = Parts(store, job_of(job))
+        within = replace(wish, out=None)
+        depth = parts.once("fp32", PlanDocument, lambda: plan_file(within, reporter))
+        bench = narrowing(wish, depth, goals, Path(folder), parts, reporter.say)
+        made = _in_all(bench, within, depth, precisions, filed, reporter)
+        write_plan(made, wish.out)
+        parts.finished()
     return made
 
 
+def _in_all(
+    bench: Narrowing,
+    wish: Wish,
+    depth: PlanDocument,
+    precisions: Sequence[Precision],
+    filed: PlanFile | None,
+    reporter: Reporter,
+) -> PlanDocument:
+    kept, goals = keeping(depth), bench.goals
+    tried: list[Tried] = []
+    points: list[FrontierRow] = []
+    if "fp32" in precisions:
+        whole = [] if ruled(depth) else [kept]
+        whole += [depth] if depth.plan.options else []
+        tried = [(as_row(one, goals), one) for one in whole]
+        points = list(depth.frontier)
+    enough = any(all(row.meets.values()) and not row.options for row, _ in tried)
+    for precision in precisions if wish.frontier or not enough else ():
+        if precision == "fp32":
+            continue
+        reporter.say(f"the same in {precision}")
+        if filed:
+            ratios = predicted_ratios(filed, goals, precision)
+            tried.append((bench.row(depth, precision, ratios), depth))
+            continue
+        tried += narrowed(bench, wish, depth, precision, reporter)
+        alone = bench.row(kept, precision, {})
+        for one in depth.frontier:
+            ratios = {
+                target: _ratio(found) * _ratio(alone.measured_ms[target])
+                for target, found in one.measured_ms.items()
+                if one.options
+            }
+            points.append(bench.row(_as_plan(kept, one), precision, ratios, one.options))
+    return replace(chosen(depth, tried, goals), frontier=ranked(points))
+
+
+def ruled(document: PlanDocument) -> bool:
+    """The network as it is keeps not every rule: some of it has to go, whatever the budget."""
+    rules = document.rules
+    return bool(rules.remove) or any(cap.dense > cap.most for cap in rules.caps)
+
+
 def narrowed(
-    bench: Narrowing, wish: Wish, kept: PlanDocument, precision: Precision, reporter: Reporter
+    bench: Narrowing, wish: Wish, depth: PlanDocument, precision: Precision, reporter: Reporter
 ) -> list[Tried]:
-    """Precision alone, and as much depth with it as the budgets still ask for."""
+    """Precision alone, and as much depth with it as the budgets and rules still ask for."""
+    kept = keeping(depth)
     row = bench.row(kept, precision, {})
-    tried = [(row, kept)]
+    tried = [] if ruled(depth) else [(row, kept)]
     scale = row.measured_ms
     for _ in range(SCALINGS):
-        if all(row.meets.values()) and not row.options:
+        if tried and all(row.meets.values()) and not row.options:
             break
-        budgets = tuple(
-            _wider(goal.budget, _upper(scale[goal.target.name])) for goal in bench.goals
-        )
-        base = plan_file(replace(wish, budgets=budgets, out=None, frontier=0), reporter)
+        base = depth
+        if wish.budgets:
+            budgets = tuple(
+                _wider(goal.budget, _upper(scale[goal.target.name])) for goal in bench.goals
+            )
+            wider = replace(wish, budgets=budgets, frontier=0)
+            base = bench.parts.once(
+                f"fp32 within {budgets}",
+                PlanDocument,
+                lambda wider=wider: plan_file(wider, reporter),
+            )
         ids = tuple(option.id for option in base.plan.options)
         if ids in [one.options for one, _ in tried]:
             break
@@ -167,7 +217,11 @@ def as_row(document: PlanDocument, goals: Sequence[Goal]) -> FrontierRow:
         predicted_ms=document.predicted_ms,
         measured_ms=found,
         prediction_error={},
-        meets={g.target.name: _excess_of(found[g.target.name], g.budget) <= 1 for g in goals},
+        meets={
+            g.target.name: _excess_of(found[g.target.name], g.budget) <= 1
+            for g in goals
+            if g.budget != UNLIMITED
+        },
         dominated=False,
     )
 
