@@ -95,7 +95,7 @@ class PlanRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRow:
-    """One turn of the loop.
+    """One turn of the loop; a plan that measured far from its prediction has a second one.
 
     `prediction_error`: predicted over measured, both relative to dense beside them, minus one.
     """
