@@ -285,3 +285,15 @@ def test_a_precision_that_does_not_exist_is_an_input_error(network):
 
     assert isinstance(told.exception, InputError)
     assert "no precision 'int7'; there are: fp32, fp16, int8" in str(told.exception)
+
+
+@pytest.mark.usefixtures("device")
+def test_an_open_dimension_is_planned_at_the_shape_that_is_given(make_network, tmp_path):
+    path, out = make_network(convolutions=3, height="h"), tmp_path / "plan.json"
+    shapes = {"image": (1, 3, 24, 12)}
+
+    document = plan(path, "0.4x", ("int8",), shapes=shapes, out=out)
+    again = plan(None, "0.4x", (), source=out, targets=(), budgets=())
+
+    assert document.precision == "int8"
+    assert document.shapes == again.shapes == shapes

@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import onnx_ir as ir
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, field_validator
 
 from pipeline.feedback import Goal
 from pipeline.graphs.building import check_disjoint
 from pipeline.mapping import Option
 from profiles.budget import UNLIMITED, parse_budget
-from profiles.target import find_target
+from profiles.target import Target, find_target
 from runtimes.base import Precision
 from runtimes.errors import InputError
 
@@ -67,6 +68,7 @@ class PlanFile(BaseModel):
     max_kernel: int | None = None
     precision: Precision = "fp32"
     targets: list[FiledTarget] = []
+    shapes: dict[str, tuple[int, ...]] = {}
     predicted_ms: dict[str, FiniteFloat] = {}
     dense_ms: dict[str, Median] = {}
 
@@ -162,6 +164,23 @@ def goals_of(
     limits = [UNLIMITED] * len(targets) if without else [parse_budget(text) for text in budgets]
     given = zip(targets, limits, strict=True)
     return [Goal(find_target(target), limit) for target, limit in given]
+
+
+def sizes_of(
+    shapes: Mapping[str, tuple[int, ...]], network: ir.Model, targets: Sequence[Target]
+) -> dict[str, tuple[int, ...]]:
+    """Of one sample, by input: shapes have the batch in front, which is the target's."""
+    known = [value.name or "" for value in network.graph.inputs]
+    for name, (batch, *_) in shapes.items():
+        if name not in known:
+            raise InputError(f"--shape: no input {name!r}; there are: {', '.join(known)}")
+        for target in targets:
+            if batch != target.batch:
+                raise InputError(
+                    f"--shape gives {name!r} a batch of {batch}, and {target.name} is measured "
+                    f"with {target.batch}: give it {target.batch} in front"
+                )
+    return {name: shape[1:] for name, shape in shapes.items()}
 
 
 def predicted_ratios(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -38,6 +38,7 @@ from pipeline.verbs.plan_file import (
     options_of,
     predicted_ratios,
     read_plan,
+    sizes_of,
 )
 from pipeline.verbs.plan_found import Asked, Found, document
 from profiles.budget import UNLIMITED
@@ -63,6 +64,7 @@ class Wish:
     rounds: int = 6
     max_kernel: int | None = None
     seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # inputs, batch in front
     demands: Demands = NO_DEMANDS
 
 
@@ -79,6 +81,8 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     options = unpinned(map_, map_.options, wish.demands.pin)
     rules = rules_of(wish.demands, network, map_, options)
     given = options_of(filed, map_.options, wish.source) if filed and wish.source else None
+    shapes = wish.shapes or (filed.shapes if filed else {})
+    sizes = sizes_of(shapes, network, [goal.target for goal in goals])
     digest = sha256(path)
     if filed and filed.model_sha256 not in (None, digest):
         reporter.say(f"{path} is not the file that the plan was made for; it has the same options")
@@ -87,13 +91,14 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
         tempfile.TemporaryDirectory(prefix="shoal-plan-") as folder,
         closing(Store(registry_folder())) as store,
     ):
-        bench = Bench(network, map_, Path(folder), seed=wish.seed, rounds=wish.rounds)
+        bench = Bench(network, map_, Path(folder), seed=wish.seed, rounds=wish.rounds, sizes=sizes)
         job = {
             "model": digest,
             "goals": [[asdict(goal.target), goal.budget.text] for goal in goals],
             "losses": losses,
             "given": [option.id for option in given or ()],
             "demands": asdict(wish.demands),
+            "sizes": sizes,
             "sampling": [wish.rounds, wish.max_rounds, wish.frontier, wish.seed, max_kernel],
         }
         parts = Parts(store, job_of(job))
@@ -115,7 +120,9 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
                     reporter=reporter,
                 )
         loss = "scores" if wish.scores else "sites"
-        asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
+        asked = Asked(
+            str(path), digest, max_kernel, wish.seed, shapes, loss, searched=filed is None
+        )
         made = document(asked, map_, losses, goals, found, rules, wish.demands)
         write_plan(made, wish.out)
         parts.finished()

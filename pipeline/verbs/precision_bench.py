@@ -32,6 +32,7 @@ from runtimes.onnx_file import read_declared
 PENALTIES: dict[Precision, float] = {"fp32": 0.0, "fp16": 0.1, "int8": 1.0}
 ACROSS = ("precision", "inference_precision")
 LAPS = 5  # block pairs and round
+Shapes = Mapping[str, tuple[int, ...]]
 SAMPLES = 8  # seeded, to calibrate on
 
 
@@ -46,6 +47,7 @@ class Narrowing:
     goals: Sequence[Goal]
     rounds: int
     seed: int
+    shapes: Shapes
     folder: Path
     parts: Parts
     say: Callable[[str], None]
@@ -68,12 +70,13 @@ class Narrowing:
         source = self.folder / "planned.onnx"
         chosen = [by_id[id_] for id_ in options]
         ir.save(build(self.network, self.map_, chosen, seed=self.seed), source)
-        path = narrowed_file(source, precision, target, self.folder, seed=self.seed)
+        path = narrowed_file(source, precision, target, self.folder, self.shapes, seed=self.seed)
         dense, narrow = measure(
             target,
             [self.path, path],
             rounds=self.rounds,
             seed=self.seed,
+            shapes=self.shapes,
             laps=LAPS,
             warm_up_s=WARM_UP_S,
         )
@@ -114,14 +117,16 @@ class Narrowing:
 
 
 def narrowed_file(
-    source: Path, precision: Precision, target: Target, folder: Path, *, seed: int
+    source: Path, precision: Precision, target: Target, folder: Path, shapes: Shapes, *, seed: int
 ) -> Path:
     """The network in that precision, in the form that the target needs."""
     (form,) = activations_for([target])
     path = folder / f"{precision}-{form}.onnx"
     ports = read_declared(source).inputs
     fixed = [size for port in ports for size in port.shape[:1] if isinstance(size, int)]
-    noise = seeded(batch=max(fixed, default=SAMPLES), seed=seed)(ports)
+    batch = max(fixed, default=SAMPLES)
+    whole = {name: (batch, *shape[1:]) for name, shape in shapes.items()}
+    noise = seeded(batch=batch, seed=seed, shapes=whole)(ports)
     make(source, precision, path, calibration=noise, activations=form)
     return path
 
@@ -139,4 +144,6 @@ def narrowing(
     map_ = map_model(network, max_kernel=depth.max_kernel)
     ir.external_data.load_to_model(network)  # variants are saved in another folder
     least = min(losses_of(map_.options, wish.scores).values(), default=1.0)
-    return Narrowing(path, network, map_, least, goals, wish.rounds, wish.seed, folder, parts, say)
+    return Narrowing(
+        path, network, map_, least, goals, wish.rounds, wish.seed, depth.shapes, folder, parts, say
+    )

@@ -55,6 +55,7 @@ def plan_in_precisions(
     path = network_of(wish, filed)
     goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
     check_out(wish.out, path, wish.scores)
+    shapes = wish.shapes or (filed.shapes if filed else {})
     files = ((wish.scores, "--scores"), (wish.source, "--from"))
     given = [text_of(file, flag) for file, flag in files if file]
     with (
@@ -63,7 +64,7 @@ def plan_in_precisions(
     ):
         for precision in narrow:
             for goal in goals:  # what cannot be made is refused before minutes of measuring
-                narrowed_file(path, precision, goal.target, Path(folder), seed=wish.seed)
+                narrowed_file(path, precision, goal.target, Path(folder), shapes, seed=wish.seed)
         wish_ = asdict(replace(wish, out=None))
         job = {"wish": wish_, "network": sha256(path), "given": given, "precisions": precisions}
         parts = Parts(store, job_of(job))
