@@ -77,6 +77,15 @@ def test_eight_bits_alone_are_chosen_where_depth_would_lose_more(network):
 
 
 @pytest.mark.usefixtures("device")
+def test_a_cap_says_what_the_chosen_network_has_of_it(network):
+    """The plan in fp32, which was not chosen, removes some."""
+    document = plan(network, "0.6x", demands=Demands(max_removed=3))
+
+    assert (document.precision, document.plan.options) == ("int8", ())
+    assert document.rules.caps[0].planned == 0
+
+
+@pytest.mark.usefixtures("device")
 def test_depth_alone_is_chosen_where_it_loses_less(network, monkeypatch):
     monkeypatch.setitem(precision_bench.PENALTIES, "int8", 50.0)
 
@@ -297,3 +306,19 @@ def test_an_open_dimension_is_planned_at_the_shape_that_is_given(make_network, t
 
     assert document.precision == "int8"
     assert document.shapes == again.shapes == shapes
+
+
+@pytest.mark.usefixtures("device")
+def test_eight_bits_cost_an_activation_where_something_else_costs_nothing(network):
+    """Two convolutions with nothing in between can be merged for no loss at all."""
+    model = onnx.load(network)
+    relu = next(node for node in model.graph.node if node.name == "relu0")
+    model.graph.node.remove(relu)
+    next(node for node in model.graph.node if node.name == "conv1").input[0] = "conv0"
+    onnx.save(model, network)
+    assert any(not option.sites for option in map_model(load_model(network)).options)
+
+    document = plan(network, "0.6x")
+
+    alone = next(row for row in document.precisions if row.precision == "int8" and not row.options)
+    assert alone.predicted_loss == pytest.approx(1.0)

@@ -43,7 +43,7 @@ class Narrowing:
     path: Path
     network: ir.Model
     map_: Map
-    least_loss: float  # of any option
+    least_loss: float  # of any option that removes something
     goals: Sequence[Goal]
     rounds: int
     seed: int
@@ -143,7 +143,9 @@ def narrowing(
     network = load_model(path)
     map_ = map_model(network, max_kernel=depth.max_kernel)
     ir.external_data.load_to_model(network)  # variants are saved in another folder
-    least = min(losses_of(map_.options, wish.scores).values(), default=1.0)
+    losses = losses_of(map_.options, wish.scores)
+    removing = [losses[o.id] for o in map_.options if o.sites or o.kind == "drop"]
+    least = min((loss for loss in removing if loss > 0), default=1.0)
     return Narrowing(
         path, network, map_, least, goals, wish.rounds, wish.seed, depth.shapes, folder, parts, say
     )

@@ -10,7 +10,7 @@ The scale of the last network measured corrects the next budget; it ends when th
 All of it is one job: cut short, it goes on where it was, and writes nothing before it is done.
 Latency does not depend on weights, nor on what the ranges were calibrated with: random inputs do.
 Accuracy does, so here fewer bits cost by convention what `precision_bench.PENALTIES` says, in
-units of the option that loses least; `shoal export` and `shoal compress` measure the real cost.
+units of the least that a removal loses; `shoal export` and `shoal compress` measure the real cost.
 """
 
 from __future__ import annotations
@@ -202,8 +202,14 @@ def keeping(document: PlanDocument) -> PlanDocument:
         gap=0.0,
     )
     as_it_is = {target: one.median_ms for target, one in document.dense_ms.items()}
+    caps = tuple(replace(cap, planned=cap.dense) for cap in document.rules.caps)
     return replace(
-        document, plan=nothing, predicted_ms=as_it_is, measured_ms=document.dense_ms, rounds=()
+        document,
+        rules=replace(document.rules, caps=caps),
+        plan=nothing,
+        predicted_ms=as_it_is,
+        measured_ms=document.dense_ms,
+        rounds=(),
     )
 
 
