@@ -122,6 +122,7 @@ def _view(document: CompressDocument) -> dict[str, Any]:
         "scatters": picture.accuracy_against_latency(document),
         "scores": picture.scores_of_sites(document),
         "loops": {c.name: picture.rounds_of_loop(c.plan) for c in document.candidates},
+        "repeats": {c.name: picture.repeats(c.plan.rounds) for c in document.candidates},
         "refused": [site for site in document.sites if site.refusal],
         "recipe": json.dumps(document.recipe, indent=2),
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),

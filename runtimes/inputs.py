@@ -64,7 +64,8 @@ def concrete_shape(
     if len(shape) > 1 and shape[0] != batch:
         raise InputError(
             f"input {port.name!r} has a fixed batch of {shape[0]}, not {batch}: "
-            f"give --batch {shape[0]}, or export the network with a batch of {batch}"
+            f"give --batch {shape[0]} or, to a verb without it, a target whose file says so, or "
+            f"export the network with a batch of {batch}"
         )
     return tuple(shape)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tiny_job
 from known_times import Device
+from narrow_times import NarrowDevice
 
 from pipeline.__main__ import app
 from pipeline.devices import bench, compare, gating
@@ -26,6 +27,15 @@ def known_times(monkeypatch: pytest.MonkeyPatch) -> Device:
     """Whatever a bench measures takes as long as the network's size says."""
     made = Device()
     monkeypatch.setattr("pipeline.plans.workbench.measure", made.measure)
+    return made
+
+
+@pytest.fixture
+def narrow_times(monkeypatch: pytest.MonkeyPatch) -> NarrowDevice:
+    """The same, and in eight bits half as long."""
+    made = NarrowDevice()
+    for module in ("plans.workbench", "verbs.precision_bench"):
+        monkeypatch.setattr(f"pipeline.{module}.measure", made.measure)
     return made
 
 

@@ -3,7 +3,9 @@ import sys
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from pipeline.__main__ import app
 from pipeline.reporting import console
 from runtimes.errors import InputError, NothingMeasured
 
@@ -54,3 +56,11 @@ def test_an_interruption_while_everything_is_imported_is_no_traceback():
 
     assert done.returncode == 130
     assert done.stderr == "shoal: interrupted before anything was begun\n"
+
+
+@pytest.mark.parametrize("verb", ["plan", "table", "bench", "compare", "collapse"])
+def test_a_seed_below_nought_is_refused_at_once(verb):
+    done = CliRunner().invoke(app, [verb, "a.onnx", "b.onnx", "--seed", "-1"])
+
+    assert done.exit_code == 2
+    assert "--seed" in done.output

@@ -78,6 +78,16 @@ def test_a_target_that_gets_slower_bounds_no_step_but_the_last():
     assert all(plan.predicted_ms["there"] <= 10.4 + 1e-6 for plan in plans)
 
 
+def test_of_equal_losses_none_is_taken_that_makes_one_of_two_targets_slower():
+    """b is a's equal in loss and faster in the sum, but slower than the network as it is there."""
+    here = limit({"a": -1.0, "b": -3.0, "c": -1.0}, 1.0)
+    there = limit({"a": -1.0, "b": 0.5, "c": -3.0}, 1.0, target="there")
+
+    plans = spread([A, B, C], {"a": 1.0, "b": 1.0, "c": 5.0}, [here, there], 3)
+
+    assert chosen(plans) == ["", "a", "bc"]
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     saved=st.lists(st.integers(-3, 40), min_size=1, max_size=6),

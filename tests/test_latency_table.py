@@ -83,6 +83,33 @@ def test_another_target_shares_nothing(make_network):
 
 
 @pytest.mark.usefixtures("isolated")
+def test_another_shape_shares_nothing(make_network):
+    path = make_network(convolutions=3, height="h")
+    low = table(path, shapes={"image": (1, 3, 8, 12)})
+    high = table(path, shapes={"image": (1, 3, 64, 12)})
+    again = table(path, shapes={"image": (1, 3, 64, 12)})
+
+    assert (low.method, low.shapes) == ("in context", {"image": (1, 3, 8, 12)})
+    assert high.from_cache == 0 < again.from_cache == len(again.entries)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({"picture": (1, 3, 12, 12)}, r"no input 'picture'; there are: image"),
+        ({"image": (2, 3, 12, 12)}, r"a batch of 2, and x86-cpu is measured with 1"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused_before_measuring(
+    known_times, make_network, shapes, message
+):
+    with pytest.raises(InputError, match=message):
+        table(make_network(height="h"), shapes=shapes)
+
+    assert known_times.calls == []
+
+
+@pytest.mark.usefixtures("isolated")
 def test_fresh_measures_what_is_known_too(make_network):
     path = make_network(convolutions=3)
     table(path)

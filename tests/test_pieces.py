@@ -86,6 +86,16 @@ def test_geometry_does(make_network, change):
     assert one != other
 
 
+def test_so_many_windows_a_sample_are_another_geometry_than_more(make_network):
+    one, other, more, most = (
+        geometry_of(load_model(make_network(f"{index}.onnx", batch=batch)))
+        for index, batch in enumerate(("n", "batch", "4*n", "9*n"))
+    )
+
+    assert one == other
+    assert len({one, more, most}) == 3
+
+
 def test_a_piece_says_what_it_is(make_network):
     found = cuts(make_network(convolutions=2))
 

@@ -74,6 +74,7 @@ def test_a_file_that_is_no_plan_of_this_network_is_refused(found, tmp_path, cont
         ("[]", "is not scores"),
         ('{"sites": []}', "has no score of"),
         ('{"sites": [{"id": "a", "score": NaN}]}', r"sites\.0\.score"),
+        ('{"sites": [{"id": "a", "score": 1}, {"id": "a", "score": 2}]}', "two scores of a"),
     ],
 )
 def test_a_file_that_is_no_scores_of_this_network_is_refused(found, tmp_path, content, message):
@@ -112,4 +113,14 @@ def test_predictions_are_kept_relative_to_the_dense_network_of_their_time(tmp_pa
         )
     )
 
-    assert predicted_ratios(read_plan(path)) == {"x86-cpu": 0.75}
+    filed, goals = read_plan(path), goals_of(["x86-cpu", "x86-openvino"], ["1x", "1x"], None)
+    assert predicted_ratios(filed, goals, "fp32") == {"x86-cpu": 0.75}
+    assert predicted_ratios(filed, goals[1:], "fp32") == {}  # of no target that was not asked for
+    assert predicted_ratios(filed, goals, "int8") == {}
+
+
+def test_a_row_of_a_frontier_is_a_plan_in_its_precision(tmp_path):
+    path = tmp_path / "row.json"
+    path.write_text(json.dumps({"precision": "int8", "options": []}))
+
+    assert read_plan(path).precision == "int8"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from known_times import CPU, by_operators
+from known_times import CPU, OPENVINO, by_operators
 from plan_wish import QUIET, wish
 from pydantic import TypeAdapter
 
@@ -13,6 +13,7 @@ from pipeline.collapse.planned import merges_of_plan
 from pipeline.mapping import load_model, map_model
 from pipeline.reporting.plan_document import PlanDocument
 from pipeline.verbs.planned import Wish, plan_file
+from runtimes.errors import InputError
 
 
 @pytest.mark.usefixtures("known_times")
@@ -63,3 +64,31 @@ def test_collapse_carries_out_a_plan_of_exact_merges(known_times, network, tmp_p
 
     assert sites == list(merge.sites)
     assert len(groups) == 1
+
+
+@pytest.mark.usefixtures("known_times")
+def test_a_plan_measured_elsewhere_was_predicted_nothing_there(network, tmp_path):
+    out = tmp_path / "plan.json"
+    plan_file(wish(network, "0.6x", out=out), QUIET)
+
+    again = plan_file(Wish(None, (OPENVINO,), ("0.9x",), source=out, rounds=2), QUIET)
+
+    assert again.predicted_ms == again.rounds[0].predicted_ms == {}
+    assert set(again.measured_ms) == {OPENVINO}
+
+
+def test_the_network_is_not_written_over(known_times, network):
+    before = network.read_bytes()
+
+    with pytest.raises(InputError, match="is the input itself"):
+        plan_file(wish(network, "0.6x", out=network), QUIET)
+
+    assert (network.read_bytes(), known_times.calls) == (before, [])
+
+
+def test_a_plan_whose_network_is_not_there_asks_for_it(tmp_path):
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"plan": {"options": []}, "model": "gone.onnx"}))
+
+    with pytest.raises(InputError, match=r"is a plan of gone.onnx, .* give MODEL.onnx"):
+        plan_file(wish(None, "1x", source=plan), QUIET)

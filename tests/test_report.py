@@ -240,3 +240,18 @@ def test_markdown_says_what_fewer_bits_bring(narrowed, tmp_path, words):
 
 def test_a_job_in_fp32_alone_has_no_table_of_precisions(tmp_path):
     assert "In fewer bits" not in page(document(), tmp_path).words
+
+
+def test_a_round_that_measured_the_same_plan_again_says_so(tmp_path):
+    once = document()
+    first, second = once.candidates[0].plan.rounds
+    rounds = (replace(first, options=second.options), second)
+    plan = replace(once.candidates[0].plan, rounds=rounds)
+    twice = replace(once, candidates=(replace(once.candidates[0], plan=plan),), chosen=0)
+
+    for found, says in ((twice, True), (once, False)):
+        write_report(found, tmp_path)
+        html, markdown = ((tmp_path / f"report.{end}").read_text() for end in ("html", "md"))
+        assert ("round 2, again" in html) is says
+        assert ("has to meet again" in html) is says
+        assert ("| 2 (1 again) |" in markdown) is says

@@ -12,7 +12,7 @@ from known_times import CPU, OPENVINO, Device
 from pipeline.feedback import Goal, Measured
 from pipeline.planning import Plan
 from pipeline.plans import workbench
-from pipeline.plans.resumed import Resumed
+from pipeline.plans.resumed import Parts, Resumed
 from pipeline.reporting.progress import Reporter
 from pipeline.verbs.planned import Wish, plan_file
 from profiles.budget import UNLIMITED
@@ -94,7 +94,9 @@ def test_a_plan_that_is_asked_for_again_is_measured_again_and_both_are_remembere
     with closing(Store(tmp_path)) as store:
         seen = [
             [device.attempt(plan, goals).measured[0].ratio.value for _ in range(2)]
-            for device in (Resumed(cast(Any, bench), store, "job") for bench in [Bench()] * 2)
+            for device in (
+                Resumed(cast(Any, bench), Parts(store, "job")) for bench in [Bench()] * 2
+            )
         ]
 
     assert seen == [[0.8, 0.9], [0.8, 0.9]]

@@ -17,7 +17,7 @@ app = typer.Typer()
 
 Margin = Annotated[str, typer.Option(help="Slower by less is not slower.")]
 Alpha = Annotated[float, typer.Option(help="Chance of a wrong verdict.")]
-Seed = Annotated[int, typer.Option(help="Of the inputs and of the order.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the inputs and of the order.")]
 DEFAULT_TARGET = "x86-cpu"
 
 

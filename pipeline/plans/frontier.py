@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from math import inf
 
 from pipeline.feedback import Attempt, Device, Goal
 from pipeline.mapping import Option
@@ -47,7 +46,6 @@ def spread(
     dense = keeps_everything({limit.target: limit.dense_ms for limit in limits})
     limits = [replace(limit, budget_ms=limit.dense_ms) for limit in limits]
     last = fastest(options, losses, limits, rules=rules, pairs=pairs)
-    free = [replace(limit, budget_ms=inf) for limit in limits]
     gains = {x.target: last.predicted_ms[x.target] - x.dense_ms for x in limits}
     if min(gains.values()) >= 0:
         return (dense,)
@@ -64,7 +62,7 @@ def spread(
         plan = solve(options, losses, within, rules=rules, pairs=pairs)
         if plan is None:
             return last
-        return quickest(options, losses, free, plan.predicted_loss, rules=rules, pairs=pairs)
+        return quickest(options, losses, within, plan.predicted_loss, rules=rules, pairs=pairs)
 
     plans = {_key(dense): dense}
     for step in range(count - 1, 0, -1):  # the fastest first: it is there whatever else is

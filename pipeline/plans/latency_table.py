@@ -188,7 +188,8 @@ def _piece(bench: Bench, option: Option, side: int) -> Piece:
 
 
 def _networks(bench: Bench, options: Sequence[Option]) -> tuple[dict[str, _Asked], Sides]:
-    dense, nbytes = geometry_of(bench.dense), weight_bytes(bench.dense)
+    sized = [f" {name} {size}" for name, size in sorted(bench.sizes.items())]
+    dense, nbytes = "".join((geometry_of(bench.dense), *sized)), weight_bytes(bench.dense)
     asked: dict[str, _Asked] = {}
     sides: Sides = {}
     for option in options:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from onnx_ir.convenience import extract
 
 from pipeline.graphs.building import build
-from pipeline.graphs.constants import constant, dimensions
+from pipeline.graphs.constants import constant, dimensions, size_of
 from pipeline.mapping import Map, Option
 
 BY_VALUE = 16  # constants of up to so many numbers are bounds, axes and shapes rather than weights
@@ -141,8 +141,13 @@ def _reference(value: ir.Value | None, names: dict[int, str]) -> Any:
 
 
 def _shape(value: ir.Value) -> Sequence[int | str] | None:
-    sizes = dimensions(value)
-    return None if sizes is None else ["N" if isinstance(size, str) else size for size in sizes]
+    """Whatever symbols there are is N: 64 windows of each sample are `64N`."""
+    if value.shape is None:
+        return None
+    sizes = [(axis, size_of(axis)) for axis in value.shape]
+    return [
+        size if isinstance(axis, int) else "N" if size == 1 else f"{size}N" for axis, size in sizes
+    ]
 
 
 def _describe(model: ir.Model) -> str:

@@ -136,7 +136,10 @@ class TargetRound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRound:
-    """One turn of the closed loop: planned, built, measured whole."""
+    """One turn of the closed loop: planned, built, measured whole.
+
+    A plan that measured far from its prediction has a second turn, and has to meet again.
+    """
 
     options: tuple[str, ...]
     predicted_loss: float

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.reporting.documents import CompressDocument, PlanRecord
+from pipeline.reporting.documents import CompressDocument, PlanRecord, PlanRound
 from pipeline.reporting.drawing import CHARACTER, WIDTH, Mark, Panel, Role, Row, Scale, apart, ticks
 from pipeline.reporting.figures import (
     accuracy_interval,
@@ -115,25 +115,34 @@ def scores_of_sites(document: CompressDocument) -> list[Panel]:
     return panels
 
 
+def repeats(rounds: Sequence[PlanRound]) -> list[int | None]:
+    """By round, counted from 1: the first that measured the same plan, null where it is new."""
+    first: dict[frozenset[str], int] = {}
+    found = [first.setdefault(frozenset(r.options), index) for index, r in enumerate(rounds, 1)]
+    return [None if of == index else of for index, of in enumerate(found, 1)]
+
+
 def rounds_of_loop(plan: PlanRecord) -> list[Panel]:
     """One panel for each target: what every round predicted and what the network then measured."""
     targets = list(dict.fromkeys(name for turn in plan.rounds for name in turn.targets))
     taken = {part.option for part in plan.segments if part.option}
+    last = max((i for i, r in enumerate(plan.rounds, 1) if set(r.options) == taken), default=0)
     panels = []
     for target in targets:
         entries, limit = [], None
-        for index, turn in enumerate(plan.rounds, 1):
+        for index, (turn, of) in enumerate(zip(plan.rounds, repeats(plan.rounds), strict=True), 1):
             found = turn.targets[target]
+            same = f", the plan of round {of} again" if of else ""
             limit = found.budget_ms
             title = (
-                f"round {index}: predicted {milliseconds(found.predicted_ms)} ms, measured "
+                f"round {index}{same}: predicted {milliseconds(found.predicted_ms)} ms, measured "
                 f"{milliseconds(found.measured_ms)} ms ({interval(found.interval_ms)})"
             )
             marks = [
                 ("predicted", found.predicted_ms, None),
                 ("measured", found.measured_ms, found.interval_ms),
             ]
-            label = f"round {index}" + (", taken" if set(turn.options) == taken else "")
+            label = f"round {index}{', again' if of else ''}{', taken' if index == last else ''}"
             entries.append((label, title, marks))
         panels.append(
             _rows(

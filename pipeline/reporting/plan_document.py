@@ -6,7 +6,7 @@ It is a file of its own: `shoal plan --from` measures the plan in it again, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rich.console import Group
@@ -95,7 +95,7 @@ class PlanRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRow:
-    """One turn of the loop.
+    """One turn of the loop; a plan that measured far from its prediction has a second one.
 
     `prediction_error`: predicted over measured, both relative to dense beside them, minus one.
     """
@@ -122,6 +122,7 @@ class TableSummary:
 class PlanDocument:
     """`fastest_ms`: what came nearest to the budgets, where nothing met them; null else.
 
+    `shapes` of inputs, batch in front, where the network leaves more than the batch open.
     `offered` options are in the `tables`: none where dense already meets its budgets.
     `precision` is that of the plan as measured; `precisions`, where several were asked for, are the
     network as it is and planned in each of them: depth, precision and both.
@@ -133,6 +134,7 @@ class PlanDocument:
     model_sha256: str
     max_kernel: int
     seed: int
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     date: str
     loss: Literal["sites", "scores"]
     targets: tuple[PlannedFor, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rich.console import Group
@@ -46,6 +46,7 @@ class OptionTime:
 class TableDocument:
     """`from_cache` of the entries were in the registry, `measured` are new.
 
+    `shapes` of inputs, batch in front, where the network leaves more than the batch open.
     `method`: each option's operators alone, or the whole network with it beside dense.
     """
 
@@ -54,6 +55,7 @@ class TableDocument:
     model_sha256: str
     max_kernel: int
     seed: int
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     date: str
     target: str
     runtime: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ from pipeline.collapse.linearising import linearise
 from pipeline.collapse.planned import merges_of_plan, read_stand_ins
 from pipeline.collapse.sound import check_sound
 from pipeline.mapping import load_model, map_model
+from pipeline.reporting.output import check_out
 from pipeline.reporting.progress import Reporter
-from runtimes.errors import InputError
 
 LARGEST_SINGLE_FILE_BYTES = 3 * 2**29
 
@@ -113,7 +112,7 @@ class Wish:
 
 def collapse_file(source: Path, out: Path, wish: Wish, reporter: Reporter) -> CollapseDocument:
     """Read, linearise, merge, certify, write."""
-    _check_out(source, out)
+    check_out(out, source)
     model = load_model(source)
     check_sound(model, source)
     sites = map_model(model, max_kernel=wish.max_kernel).sites
@@ -146,15 +145,6 @@ def collapse_file(source: Path, out: Path, wish: Wish, reporter: Reporter) -> Co
     document = _document(source, out, chosen, done, certificate, moved, model)
     write(done.model, out, document)
     return document
-
-
-def _check_out(source: Path, out: Path) -> None:
-    if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"{out} cannot be written: give a file name in an existing folder")
-    if not os.access(out.parent, os.W_OK):
-        raise InputError(f"{out.parent} is not writable; choose another folder")
-    if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(f"{out} is the input itself; give another name for the output")
 
 
 def write(model: ir.Model, out: Path, document: CollapseDocument) -> None:

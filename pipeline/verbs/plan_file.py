@@ -6,17 +6,19 @@ scores.json   the document of `shoal score`, or {"sites": [{"id": ..., "score": 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import onnx_ir as ir
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, field_validator
 
 from pipeline.feedback import Goal
 from pipeline.graphs.building import check_disjoint
 from pipeline.mapping import Option
 from profiles.budget import UNLIMITED, parse_budget
-from profiles.target import find_target
+from profiles.target import Target, find_target
 from runtimes.base import Precision
 from runtimes.errors import InputError
 
@@ -34,7 +36,10 @@ class ScoreFile(BaseModel):
 
 
 class Options(BaseModel):
+    """A row of a frontier says its precision too."""
+
     options: list[str]
+    precision: Precision = "fp32"
 
     @field_validator("options", mode="before")
     @classmethod
@@ -63,17 +68,18 @@ class PlanFile(BaseModel):
     max_kernel: int | None = None
     precision: Precision = "fp32"
     targets: list[FiledTarget] = []
+    shapes: dict[str, tuple[int, ...]] = {}
     predicted_ms: dict[str, FiniteFloat] = {}
     dense_ms: dict[str, Median] = {}
 
 
 def read_plan(path: Path) -> PlanFile:
-    text = _text(path, "--from")
+    text = text_of(path, "--from")
     try:
         bare = Options.model_validate_json(text)
     except ValidationError:
         return _read(PlanFile, text, path, 'a plan: a document of `shoal plan`, or {"options": []}')
-    return PlanFile(plan=bare)
+    return PlanFile(plan=bare, precision=bare.precision)
 
 
 def options_of(filed: PlanFile, known: Sequence[Option], path: Path) -> tuple[Option, ...]:
@@ -110,8 +116,11 @@ def losses_of(options: Sequence[Option], scores: Path | None) -> dict[str, float
             o.id: max(len(o.sites), o.kind == "drop") + GIVES_UP * (1 - o.kept) for o in options
         }
     wanted = "scores: the JSON of `shoal score --json`"
-    given = _read(ScoreFile, _text(scores, "--scores"), scores, wanted)
+    given = _read(ScoreFile, text_of(scores, "--scores"), scores, wanted)
     score = {site.id: site.score for site in given.sites}
+    if len(score) < len(given.sites):
+        twice = next(id_ for id_, times in Counter(s.id for s in given.sites).items() if times > 1)
+        raise InputError(f"{scores} has two scores of {twice}: keep one of them")
     missing = sorted({site for option in options for site in option.sites} - score.keys())
     if missing:
         raise InputError(
@@ -157,16 +166,36 @@ def goals_of(
     return [Goal(find_target(target), limit) for target, limit in given]
 
 
-def predicted_ratios(filed: PlanFile) -> Mapping[str, float]:
-    """By target of the file: the predicted latency relative to dense."""
+def sizes_of(
+    shapes: Mapping[str, tuple[int, ...]], network: ir.Model, targets: Sequence[Target]
+) -> dict[str, tuple[int, ...]]:
+    """Of one sample, by input: shapes have the batch in front, which is the target's."""
+    known = [value.name or "" for value in network.graph.inputs]
+    for name, (batch, *_) in shapes.items():
+        if name not in known:
+            raise InputError(f"--shape: no input {name!r}; there are: {', '.join(known)}")
+        for target in targets:
+            if batch != target.batch:
+                raise InputError(
+                    f"--shape gives {name!r} a batch of {batch}, and {target.name} is measured "
+                    f"with {target.batch}: give it {target.batch} in front"
+                )
+    return {name: shape[1:] for name, shape in shapes.items()}
+
+
+def predicted_ratios(
+    filed: PlanFile, goals: Sequence[Goal], precision: Precision
+) -> Mapping[str, float]:
+    """By target asked for: the predicted latency relative to dense; none of another precision."""
+    asked = {goal.target.name for goal in goals} if filed.precision == precision else ()
     return {
         target: predicted / filed.dense_ms[target].median_ms
         for target, predicted in filed.predicted_ms.items()
-        if target in filed.dense_ms
+        if target in filed.dense_ms and target in asked
     }
 
 
-def _text(path: Path, flag: str) -> str:
+def text_of(path: Path, flag: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as e:

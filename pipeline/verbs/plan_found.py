@@ -36,6 +36,7 @@ class Asked:
     model_sha256: str
     max_kernel: int
     seed: int
+    shapes: Mapping[str, tuple[int, ...]]
     loss: Literal["sites", "scores"]
     searched: bool
 
@@ -70,6 +71,7 @@ def document(
         model_sha256=asked.model_sha256,
         max_kernel=asked.max_kernel,
         seed=asked.seed,
+        shapes=dict(asked.shapes),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         loss=asked.loss,
         targets=tuple(_goal(g, m) for g, m in zip(goals, found.dense, strict=True)),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.devices.bench import parse_shapes
 from pipeline.plans.demands import Demands
 from pipeline.reporting.console import AsJson, Quiet, Verbose, finish
 from pipeline.reporting.plan_document import exit_code, show_plan
@@ -40,7 +41,8 @@ def plan_verb(
     max_removed: Annotated[int | None, typer.Option(min=0, help="Activations.")] = None,
     pin: Annotated[list[str] | None, typer.Option(help="Site or segment that stays.")] = None,
     remove: Annotated[list[str] | None, typer.Option(help="Site or segment that must go.")] = None,
-    seed: Annotated[int, typer.Option(help="Of inputs, weights and order.")] = 0,
+    shape: Annotated[list[str] | None, typer.Option(help="INPUT=1x3x224x224")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of inputs, weights and order.")] = 0,
     as_json: AsJson = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -58,6 +60,7 @@ def plan_verb(
         rounds=rounds,
         max_kernel=max_kernel,
         seed=seed,
+        shapes=parse_shapes(shape or []),
         demands=Demands(
             max_macs=max_macs,
             max_bytes=max_bytes,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -26,19 +26,26 @@ from pipeline.plans.demands import NO_DEMANDS, Demands, rules_of, unpinned
 from pipeline.plans.frontier import keeps_everything, measure_all, spread
 from pipeline.plans.infeasible import blame
 from pipeline.plans.latency_table import tabulate
-from pipeline.plans.resumed import Resumed, job_of
+from pipeline.plans.resumed import Parts, Resumed, job_of, saying_what_is_kept
 from pipeline.plans.workbench import Bench
 from pipeline.reporting.output import check_out, write_out
 from pipeline.reporting.plan_document import PlanDocument
 from pipeline.reporting.progress import Reporter
-from pipeline.verbs.plan_file import goals_of, losses_of, options_of, predicted_ratios, read_plan
+from pipeline.verbs.plan_file import (
+    PlanFile,
+    goals_of,
+    losses_of,
+    options_of,
+    predicted_ratios,
+    read_plan,
+    sizes_of,
+)
 from pipeline.verbs.plan_found import Asked, Found, document
 from profiles.budget import UNLIMITED
 from profiles.store import Store, registry_folder
-from runtimes.errors import InputError, NothingMeasured, RuntimeUnavailable
+from runtimes.errors import InputError
 from runtimes.onnx_file import sha256
 
-KEPT = "what was measured so far is kept: the same command goes on there"
 NO_BUDGET = "no budget was given, so nothing has to be removed"
 
 
@@ -57,21 +64,16 @@ class Wish:
     rounds: int = 6
     max_kernel: int | None = None
     seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # inputs, batch in front
     demands: Demands = NO_DEMANDS
 
 
 def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     """Find the plan, or measure the one of `wish.source` again; `wish.out` gets the document."""
     filed = read_plan(wish.source) if wish.source else None
-    path = wish.model or (Path(filed.model) if filed and filed.model else None)
-    if path is None:
-        raise InputError("no network to plan: give MODEL.onnx, or --from with a plan that names it")
-    if filed and wish.frontier:
-        raise InputError("--frontier searches and --from measures a given plan: give one of them")
-    if filed and wish.demands.any():
-        raise InputError("--from measures a given plan: caps, --pin and --remove need a new search")
+    path = network_of(wish, filed)
     goals = goals_of(wish.targets, wish.budgets, filed, unlimited=wish.frontier > 0)
-    check_out(wish.out)
+    check_out(wish.out, path, wish.scores)
     network = load_model(path)
     max_kernel = wish.max_kernel or (filed.max_kernel if filed else None) or MAX_KERNEL
     map_ = map_model(network, max_kernel=max_kernel)
@@ -79,6 +81,8 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
     options = unpinned(map_, map_.options, wish.demands.pin)
     rules = rules_of(wish.demands, network, map_, options)
     given = options_of(filed, map_.options, wish.source) if filed and wish.source else None
+    shapes = wish.shapes or (filed.shapes if filed else {})
+    sizes = sizes_of(shapes, network, [goal.target for goal in goals])
     digest = sha256(path)
     if filed and filed.model_sha256 not in (None, digest):
         reporter.say(f"{path} is not the file that the plan was made for; it has the same options")
@@ -87,20 +91,23 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
         tempfile.TemporaryDirectory(prefix="shoal-plan-") as folder,
         closing(Store(registry_folder())) as store,
     ):
-        bench = Bench(network, map_, Path(folder), seed=wish.seed, rounds=wish.rounds)
+        bench = Bench(network, map_, Path(folder), seed=wish.seed, rounds=wish.rounds, sizes=sizes)
         job = {
             "model": digest,
             "goals": [[asdict(goal.target), goal.budget.text] for goal in goals],
             "losses": losses,
             "given": [option.id for option in given or ()],
             "demands": asdict(wish.demands),
+            "sizes": sizes,
             "sampling": [wish.rounds, wish.max_rounds, wish.frontier, wish.seed, max_kernel],
         }
-        device = Resumed(bench, store, job_of(job))
-        try:
+        parts = Parts(store, job_of(job))
+        device = Resumed(bench, parts)
+        with saying_what_is_kept(reporter.say):
             if filed and given is not None:
-                found = again(device, _stated(given, losses, filed.predicted_ms), goals, reporter)
-                found = replace(found, predicted=(predicted_ratios(filed),))
+                ratios = predicted_ratios(filed, goals, "fp32")
+                stated = _stated(given, losses, {t: filed.predicted_ms[t] for t in ratios})
+                found = replace(again(device, stated, goals, reporter), predicted=(ratios,))
             else:
                 found = find(
                     device,
@@ -112,26 +119,44 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
                     rules=rules,
                     reporter=reporter,
                 )
-        except (NothingMeasured, RuntimeUnavailable) as e:
-            raise type(e)(f"{e}; {KEPT}") from e
-        except KeyboardInterrupt:
-            reporter.say(KEPT)
-            raise
-        device.finished()
-    loss = "scores" if wish.scores else "sites"
-    asked = Asked(str(path), digest, max_kernel, wish.seed, loss, searched=filed is None)
-    made = document(asked, map_, losses, goals, found, rules, wish.demands)
-    if wish.out:
-        text = TypeAdapter(PlanDocument).dump_json(made, indent=2).decode()
-        write_out(f"{text}\n", wish.out)
+        loss = "scores" if wish.scores else "sites"
+        asked = Asked(
+            str(path), digest, max_kernel, wish.seed, shapes, loss, searched=filed is None
+        )
+        made = document(asked, map_, losses, goals, found, rules, wish.demands)
+        write_plan(made, wish.out)
+        parts.finished()
     return made
+
+
+def write_plan(made: PlanDocument, out: Path | None) -> None:
+    """To the file that was asked for, if one was."""
+    if out is not None:
+        write_out(TypeAdapter(PlanDocument).dump_json(made, indent=2).decode() + "\n", out)
+
+
+def network_of(wish: Wish, filed: PlanFile | None) -> Path:
+    """The network to plan; refused where there is none, or a plan with what only a search has."""
+    path = wish.model or (Path(filed.model) if filed and filed.model else None)
+    if path is None:
+        raise InputError("no network to plan: give MODEL.onnx, or --from with a plan that names it")
+    if filed and wish.frontier:
+        raise InputError("--frontier searches and --from measures a given plan: give one of them")
+    if filed and wish.demands.any():
+        raise InputError("--from measures a given plan: caps, --pin and --remove need a new search")
+    if wish.model is None and not path.exists():
+        raise InputError(
+            f"{wish.source} is a plan of {path}, which is not there, seen from this folder: "
+            "give MODEL.onnx as well"
+        )
+    return path
 
 
 def again(device: Resumed, plan: Plan, goals: Sequence[Goal], reporter: Reporter) -> Found:
     """A given plan, measured."""
     dense = tuple(device.keep(goal.target).measured for goal in goals)
     attempt = device.attempt(plan, goals)
-    _tell(attempt, reporter)
+    _tell(attempt, reporter, verdicts=any(goal.budget != UNLIMITED for goal in goals))
     reasons = () if all(attempt.meets) else (_over(attempt, goals),)
     return Found(dense, (), (attempt,), (), attempt, reasons)
 
@@ -162,8 +187,16 @@ def find(
     if not options:
         reason = "nothing can be removed: no option replaces anything (`shoal map` says why)"
         return Found(dense, (), (), (), kept, (reason,), (kept,) if frontier else ())
+    free = all(goal.budget == UNLIMITED for goal in goals)
+    heard: set[frozenset[str]] = set()
+
+    def told(attempt: Attempt) -> None:
+        options_ = frozenset(attempt.plan.options)
+        _tell(attempt, reporter, verdicts=not free, again=options_ in heard)
+        heard.add(options_)
+
     made = tuple(
-        tabulate(device.bench, goal.target, one, options, device.store, reporter)
+        tabulate(device.bench, goal.target, one, options, device.parts.store, reporter)
         for goal, one in zip(goals, keeping, strict=True)
     )
     for one in made:
@@ -179,7 +212,6 @@ def find(
         )
 
     if all(kept.meets) and unruled:
-        free = all(goal.budget == UNLIMITED for goal in goals)
         reason = NO_BUDGET if free else "the network as it is meets every budget"
         return Found(dense, made, (), (), kept, (reason,), between([kept]))
     done = search(
@@ -189,7 +221,7 @@ def find(
         tables,
         goals,
         max_rounds=max_rounds,
-        on_attempt=lambda attempt: _tell(attempt, reporter),
+        on_attempt=told,
         rules=rules,
     )
     points = between([kept, *done.attempts]) if frontier else ()
@@ -200,7 +232,8 @@ def find(
     if done.best is not None:
         chosen = done.attempts[done.best]
         return Found(dense, made, done.attempts, predicted, chosen, (), points)
-    nearest = min(done.attempts, key=lambda attempt: _excess(attempt, goals))
+    missed = [attempt for attempt in done.attempts if not all(attempt.meets)]
+    nearest = min(missed, key=lambda attempt: _excess(attempt, goals))
     reasons = (out_of_reach(nearest, goals), blame(options, limits, rules))
     reasons = tuple(reason for reason in reasons if reason)
     return Found(dense, made, done.attempts, predicted, nearest, reasons, points)
@@ -232,12 +265,13 @@ def _over(attempt: Attempt, goals: Sequence[Goal]) -> str:
     return f"the plan does not meet {' and '.join(over)}; plan again without --from"
 
 
-def _tell(attempt: Attempt, reporter: Reporter, *, verdicts: bool = True) -> None:
+def _tell(attempt: Attempt, reporter: Reporter, *, verdicts: bool, again: bool = False) -> None:
     for m, meets in zip(attempt.measured, attempt.meets, strict=True):
         predicted = attempt.plan.predicted_ms.get(m.target)
         said = "" if predicted is None else f"predicted {predicted:.4g} ms, "
         verdict = f": {'meets' if meets else 'over'} the budget" if verdicts else ""
         reporter.say(
-            f"  {len(attempt.plan.options)} replacements: {said}measured {m.latency_ms.value:.4g} "
-            f"ms = {m.ratio.value:.3f}x on {m.target}{verdict}"
+            f"  {len(attempt.plan.options)} replacements{', the same again' if again else ''}: "
+            f"{said}measured {m.latency_ms.value:.4g} ms = {m.ratio.value:.3f}x on {m.target}"
+            f"{verdict}"
         )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.devices.bench import parse_shapes
 from pipeline.mapping import MAX_KERNEL
 from pipeline.reporting.console import AsJson, Quiet, Verbose, finish
 from pipeline.reporting.table_document import show_table
@@ -20,7 +21,8 @@ def table_verb(
     out: Annotated[Path | None, typer.Option(help="Where to write it: .json or .csv.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes per measurement.")] = 6,
     max_kernel: Annotated[int, typer.Option(min=1, help="Largest merged kernel.")] = MAX_KERNEL,
-    seed: Annotated[int, typer.Option(help="Of inputs, weights and order.")] = 0,
+    shape: Annotated[list[str] | None, typer.Option(help="INPUT=1x3x224x224")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of inputs, weights and order.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure what is known, too.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -34,6 +36,7 @@ def table_verb(
         rounds=rounds,
         max_kernel=max_kernel,
         seed=seed,
+        shapes=parse_shapes(shape or []),
         fresh=fresh,
     )
     finish(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from time import monotonic
@@ -20,6 +21,7 @@ from pipeline.plans.workbench import Bench, Kept
 from pipeline.reporting.output import check_out, write_out
 from pipeline.reporting.progress import Reporter
 from pipeline.reporting.table_document import EntryRow, OptionTime, TableDocument
+from pipeline.verbs.plan_file import sizes_of
 from profiles.environment import fingerprint
 from profiles.store import Store, registry_folder
 from profiles.target import Target, find_target
@@ -39,6 +41,7 @@ class TableWish:
     rounds: int = 6
     max_kernel: int = MAX_KERNEL
     seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # inputs, batch in front
     fresh: bool = False
 
 
@@ -47,16 +50,17 @@ def table_file(wish: TableWish, reporter: Reporter) -> TableDocument:
     started = monotonic()
     if wish.out is not None and wish.out.suffix not in {".json", ".csv"}:
         raise InputError(f"{wish.out} is neither JSON nor CSV: name it .json or .csv")
-    check_out(wish.out)
+    check_out(wish.out, wish.model)
     target = find_target(wish.target)
     network = load_model(wish.model)
     map_ = map_model(network, max_kernel=wish.max_kernel)
+    sizes = sizes_of(wish.shapes, network, [target])
     ir.external_data.load_to_model(network)  # variants are saved in another folder
     with (
         tempfile.TemporaryDirectory(prefix="shoal-table-") as folder,
         closing(Store(registry_folder())) as store,
     ):
-        bench = Bench(network, map_, Path(folder), seed=wish.seed, rounds=wish.rounds)
+        bench = Bench(network, map_, Path(folder), seed=wish.seed, rounds=wish.rounds, sizes=sizes)
         reporter.say(f"measuring {wish.model.name} as it is")
         kept = bench.keep(target)
         made = tabulate(bench, target, kept, map_.options, store, reporter, fresh=wish.fresh)
@@ -78,6 +82,7 @@ def _document(
         model_sha256=sha256(wish.model),
         max_kernel=wish.max_kernel,
         seed=wish.seed,
+        shapes=dict(wish.shapes),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         target=target.name,
         runtime=target.runtime,
