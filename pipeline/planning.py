@@ -186,12 +186,28 @@ def fastest(
     pairs: Mapping[tuple[str, str], float] = NO_PAIRS,
 ) -> Plan:
     """The plan of least predicted latency, summed over targets relative to their budgets."""
+    plan = next_fastest(options, losses, limits, excluded=(), rules=rules, pairs=pairs)
+    assert plan is not None, "rules that no plan can satisfy are refused before"
+    return plan
+
+
+def next_fastest(
+    options: Sequence[Option],
+    losses: Mapping[str, float],
+    limits: Sequence[Limit],
+    *,
+    excluded: Collection[frozenset[str]],
+    rules: Rules = FREE,
+    pairs: Mapping[tuple[str, str], float] = NO_PAIRS,
+) -> Plan | None:
+    """The fastest of all plans but the excluded; None where there is no other."""
     times = {
         o.id: sum(limit.differences_ms[o.id] / limit.budget_ms for limit in limits) for o in options
     }
     free = [replace(limit, budget_ms=float("inf")) for limit in limits]
-    plan = solve(options, times, free, rules=rules)
-    assert plan is not None, "rules that no plan can satisfy are refused before"
+    plan = solve(options, times, free, excluded=excluded, rules=rules)
+    if plan is None:
+        return None
     return _plan(plan.options, losses, limits, rules, pairs, (plan.status, plan.gap))
 
 

@@ -206,6 +206,29 @@ def test_the_fastest_plan_is_tried_before_giving_up():
     assert set(outcome.chosen.plan.options) == set(IDS)
 
 
+def test_where_the_fastest_misses_by_less_than_the_table_is_wrong_the_next_fastest_is_tried():
+    """All four are predicted at 0.6x and measure 0.46x; without a they are faster still."""
+
+    class Odd(Device):
+        def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt:
+            self.efficiency = 1.35 if len(plan.options) == 4 else 1.9
+            return super().attempt(plan, goals)
+
+    outcome = loop(Odd({**SAVINGS, "a": 0.9}), "0.45x")
+
+    assert set(outcome.attempts[0].plan.options) == set(IDS)
+    assert set(outcome.chosen.plan.options) == {"b", "c", "d"}
+
+
+def test_where_the_table_is_right_a_budget_below_the_fastest_takes_one_round():
+    device = Device(SAVINGS)
+
+    with pytest.raises(InputError, match="no plan meets"):
+        loop(device, "0.59x")
+
+    assert device.tried == [frozenset(IDS)]
+
+
 def test_the_rounds_are_limited():
     device = Device(SAVINGS, efficiency=0.9)
     loop(device, "0.65x", max_rounds=1)

@@ -232,8 +232,8 @@ def find(
     if done.best is not None:
         chosen = done.attempts[done.best]
         return Found(dense, made, done.attempts, predicted, chosen, (), points)
-    missed = [attempt for attempt in done.attempts if not all(attempt.meets)]
-    nearest = min(missed, key=lambda attempt: _excess(attempt, goals))
+    assert done.nearest is not None, "without a best plan another came nearest"
+    nearest = done.attempts[done.nearest]
     reasons = (out_of_reach(nearest, goals), blame(options, limits, rules))
     reasons = tuple(reason for reason in reasons if reason)
     return Found(dense, made, done.attempts, predicted, nearest, reasons, points)
@@ -244,16 +244,6 @@ def _stated(
 ) -> Plan:
     loss = sum(losses[option.id] for option in chosen)
     return Plan(tuple(o.id for o in chosen), predicted_ms, {}, loss, "as given", 0.0)
-
-
-def _excess(attempt: Attempt, goals: Sequence[Goal]) -> float:
-    """The upper bound relative to the budget, on the target where it is worst."""
-    return max(
-        m.ratio.hi / goal.budget.ratio
-        if goal.budget.ratio is not None
-        else m.latency_ms.hi / goal.budget.limit_ms(m.dense_ms.value)
-        for m, goal in zip(attempt.measured, goals, strict=True)
-    )
 
 
 def _over(attempt: Attempt, goals: Sequence[Goal]) -> str:

@@ -123,8 +123,8 @@ def planned(known: Known, goal: Goal, max_rounds: int) -> Row:
     )  # fmt: skip
     shares = [a.plan.predicted_ms[goal.target.name] / dense.value for a in found.attempts]
     measured = [a.measured[0].ratio.value for a in found.attempts]
-    closest = min(range(len(measured)), key=lambda i: found.attempts[i].measured[0].ratio.hi)
-    best = closest if found.best is None else found.best
+    best = found.nearest if found.best is None else found.best
+    assert best is not None, "one plan is the best, or else the nearest"
     cheap = fewest_macs(known, budget)
     same = {frozenset(a.plan.options): a for a in found.attempts}
     flops = same.get(frozenset(cheap.options)) or known.bench.attempt(cheap, [goal])
