@@ -164,3 +164,19 @@ def test_eight_bits_cost_an_activation_where_something_else_costs_nothing(networ
 
     alone = next(row for row in document.precisions if row.precision == "int8" and not row.options)
     assert alone.predicted_loss == pytest.approx(1.0)
+
+
+@pytest.mark.usefixtures("narrow_times")
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (("--budget", "0.6x"), "in int8 it meets every budget: 0 "),
+        ((), "\nno budget was given: 0 "),
+    ],
+)
+def test_the_last_line_is_a_sentence(network, asked, says):
+    command = ["plan", str(network), "--target", CPU, "--rounds", "2", "--frontier", "2"]
+
+    told = CliRunner().invoke(app, [*command, *asked, "--precision", "fp32", "--precision", "int8"])
+
+    assert says in told.stdout

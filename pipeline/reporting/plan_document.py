@@ -187,14 +187,14 @@ def show_plan(document: PlanDocument) -> Group:
     plan = document.plan
     removed = f"{len(plan.removed_sites)} activations removed by {len(plan.options)} replacements"
     verdict = "meets every budget" if document.feasible else "does not meet the budget"
+    if document.precisions:
+        verdict = f"in {document.precision} it {verdict}"
     if all(goal.budget is None for goal in document.targets):
         verdict = "no budget was given"
     summary = f"{verdict}: {removed}, {len(document.rounds)} rounds, {document.offered} offered"
     tables = [chosen, times] if plan.options else [times]
     if document.rules.caps:
         tables.append(_caps(document.rules))
-    if document.precisions:
-        summary = f"in {document.precision} it {summary}"
     tables += _rows("depth, precision and both", document.precisions)
     tables += _rows("from the network as it is to the fastest plan", document.frontier)
     return Group(*tables, summary, *document.reasons)
