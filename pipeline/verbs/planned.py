@@ -9,7 +9,6 @@ short, by Ctrl-C or a device that disappears, goes on from there when it is aske
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -27,6 +26,7 @@ from pipeline.plans.frontier import keeps_everything, measure_all, spread
 from pipeline.plans.infeasible import blame
 from pipeline.plans.latency_table import tabulate
 from pipeline.plans.resumed import Parts, Resumed, job_of, saying_what_is_kept
+from pipeline.plans.scratch import scratch
 from pipeline.plans.workbench import Bench
 from pipeline.reporting.output import check_out, write_out
 from pipeline.reporting.plan_document import PlanDocument
@@ -88,10 +88,10 @@ def plan_file(wish: Wish, reporter: Reporter) -> PlanDocument:
         reporter.say(f"{path} is not the file that the plan was made for; it has the same options")
     ir.external_data.load_to_model(network)  # variants are saved in another folder
     with (
-        tempfile.TemporaryDirectory(prefix="shoal-plan-") as folder,
+        scratch() as folder,
         closing(Store(registry_folder())) as store,
     ):
-        bench = Bench(network, map_, Path(folder), seed=wish.seed, rounds=wish.rounds, sizes=sizes)
+        bench = Bench(network, map_, folder, seed=wish.seed, rounds=wish.rounds, sizes=sizes)
         job = {
             "model": digest,
             "goals": [[asdict(goal.target), goal.budget.text] for goal in goals],

@@ -15,13 +15,12 @@ units of the least that a removal loses; `shoal export` and `shoal compress` mea
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from pipeline.plans.resumed import Parts, job_of
+from pipeline.plans.scratch import scratch
 from pipeline.reporting.documents import FrontierRow
 from pipeline.reporting.output import check_out
 from pipeline.reporting.plan_document import PlanDocument
@@ -66,18 +65,18 @@ def plan_in_precisions(
     files = ((wish.scores, "--scores"), (wish.source, "--from"))
     given = [text_of(file, flag) for file, flag in files if file]
     with (
-        tempfile.TemporaryDirectory(prefix="shoal-plan-") as folder,
+        scratch() as folder,
         closing(Store(registry_folder())) as store,
     ):
         for precision in narrow:
             for goal in goals:  # what cannot be made is refused before minutes of measuring
-                narrowed_file(path, precision, goal.target, Path(folder), shapes, seed=wish.seed)
+                narrowed_file(path, precision, goal.target, folder, shapes, seed=wish.seed)
         wish_ = asdict(replace(wish, out=None))
         job = {"wish": wish_, "network": sha256(path), "given": given, "precisions": precisions}
         parts = Parts(store, job_of(job))
         within = replace(wish, out=None)
         depth = parts.once("fp32", PlanDocument, lambda: plan_file(within, reporter))
-        bench = narrowing(wish, depth, goals, Path(folder), parts, reporter.say)
+        bench = narrowing(wish, depth, goals, folder, parts, reporter.say)
         made = _in_all(bench, within, depth, precisions, filed, reporter)
         write_plan(made, wish.out)
         parts.finished()

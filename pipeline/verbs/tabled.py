@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pydantic import TypeAdapter
 
 from pipeline.mapping import MAX_KERNEL, Map, load_model, map_model
 from pipeline.plans.latency_table import Tabulated, tabulate
+from pipeline.plans.scratch import scratch
 from pipeline.plans.workbench import Bench, Kept
 from pipeline.reporting.output import check_out, write_out
 from pipeline.reporting.progress import Reporter
@@ -57,10 +57,10 @@ def table_file(wish: TableWish, reporter: Reporter) -> TableDocument:
     sizes = sizes_of(wish.shapes, network, [target])
     ir.external_data.load_to_model(network)  # variants are saved in another folder
     with (
-        tempfile.TemporaryDirectory(prefix="shoal-table-") as folder,
+        scratch() as folder,
         closing(Store(registry_folder())) as store,
     ):
-        bench = Bench(network, map_, Path(folder), seed=wish.seed, rounds=wish.rounds, sizes=sizes)
+        bench = Bench(network, map_, folder, seed=wish.seed, rounds=wish.rounds, sizes=sizes)
         reporter.say(f"measuring {wish.model.name} as it is")
         kept = bench.keep(target)
         made = tabulate(bench, target, kept, map_.options, store, reporter, fresh=wish.fresh)
