@@ -2,8 +2,9 @@
 
 Latency does not depend on weights, so nothing has been trained yet. A plan is judged by the upper
 bound of its interval; one that meets every budget is kept, and the search goes on only for one of
-less loss. Where there is none, but the plan measured far from what was predicted, one of the two is
-wrong: it is measured once more, against the prediction as corrected, and stays if it meets again.
+less loss. Where there is none, or no round left for it, but the plan measured far from what was
+predicted, one of the two is wrong: it is measured once more, against the prediction as corrected,
+and stays if it meets again.
 
 A budget is out of reach when the plan predicted to be the fastest misses it by more than
 predictions were seen to be wrong; by less, the next fastest may be the faster one and is tried.
@@ -173,7 +174,8 @@ def search(
     for round_ in range(max_rounds + 1):
         now, tried = limits(), [frozenset(a.plan.options) for a in attempts]
         plan = None
-        if round_ < max_rounds:
+        doubtful = best is not None and _only_once(attempts, best, dense_ms)
+        if round_ < max_rounds - doubtful:  # the last round is for what is in doubt
             below = attempts[best].plan.predicted_loss if best is not None else None
             plan = solve(
                 options, losses, now, excluded=tried, below_loss=below, rules=rules, pairs=pairs
@@ -191,10 +193,8 @@ def search(
                     plan = next_fastest(
                         options, losses, now, excluded=tried, rules=rules, pairs=pairs
                     )
-        if plan is None and best is not None and round_ < max_rounds:
-            doubtful = _error(attempts[best], dense_ms) > SURPRISE
-            if doubtful and tried.count(frozenset(attempts[best].plan.options)) == 1:
-                plan = reckoned(attempts[best].plan, now)
+        if plan is None and best is not None and doubtful and round_ < max_rounds:
+            plan = reckoned(attempts[best].plan, now)
         if plan is None:
             break
         made = device.attempt(plan, goals)
@@ -212,6 +212,12 @@ def _best(attempts: Sequence[Attempt]) -> int | None:
     over = {frozenset(one.plan.options) for one in attempts if not all(one.meets)}
     met = [i for i, one in enumerate(attempts) if frozenset(one.plan.options) not in over]
     return min(met, key=lambda i: (attempts[i].plan.predicted_loss, -i), default=None)
+
+
+def _only_once(attempts: Sequence[Attempt], best: int, dense_ms: Mapping[str, float]) -> bool:
+    """It measured far from what was predicted, and nothing has confirmed it."""
+    tried = [frozenset(one.plan.options) for one in attempts]
+    return _error(attempts[best], dense_ms) > SURPRISE and tried.count(tried[best]) == 1
 
 
 def _within_error(

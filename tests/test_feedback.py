@@ -144,6 +144,16 @@ def test_a_plan_that_measured_far_from_predicted_is_measured_again_against_what_
     assert outcome.best == 1
 
 
+def test_the_last_round_is_for_the_plan_in_doubt_rather_than_for_a_better_one():
+    """a alone would lose less, and with the table corrected it is predicted to meet."""
+    device = Device(SAVINGS, efficiency=2.0)
+
+    outcome = loop(device, "0.8x", max_rounds=2)
+
+    assert device.tried == [frozenset("ab")] * 2
+    assert outcome.best == 1
+
+
 def test_a_plan_that_met_only_once_is_not_believed():
     """The first measurement was luck: the second says so, and another plan is looked for."""
 
