@@ -2,9 +2,8 @@
 
 Latency does not depend on weights, so nothing has been trained yet. A plan is judged by the upper
 bound of its interval; one that meets every budget is kept, and the search goes on only for one of
-less loss. Where there is none, or no round left for it, but the plan measured far from what was
-predicted, one of the two is wrong: it is measured once more, against the prediction as corrected,
-and stays if it meets again.
+less loss. Where what is left measured far from its prediction, one of the two is wrong: the plan is
+measured once more, against the prediction as corrected, and stays if it meets again.
 
 A budget is out of reach when the plan predicted to be the fastest misses it by more than
 predictions were seen to be wrong; by less, the next fastest may be the faster one and is tried.
@@ -171,11 +170,11 @@ def search(
             for index, (first, table) in enumerate(zip(as_measured, tables, strict=True))
         ]
 
-    for round_ in range(max_rounds + 1):
+    while True:
         now, tried = limits(), [frozenset(a.plan.options) for a in attempts]
+        rounds = len(set(tried))  # a second look at a plan is none
         plan = None
-        doubtful = best is not None and _only_once(attempts, best, dense_ms)
-        if round_ < max_rounds - doubtful:  # the last round is for what is in doubt
+        if rounds < max_rounds:
             below = attempts[best].plan.predicted_loss if best is not None else None
             plan = solve(
                 options, losses, now, excluded=tried, below_loss=below, rules=rules, pairs=pairs
@@ -185,7 +184,7 @@ def search(
         if plan is not None:
             most = plan.predicted_loss
             plan = quickest(options, losses, now, most, excluded=tried, rules=rules, pairs=pairs)
-        if plan is None and best is None:
+        if plan is None and best is None and rounds <= max_rounds:
             plan = fastest(options, losses, now, rules=rules, pairs=pairs)
             if frozenset(plan.options) in tried:
                 plan = None
@@ -193,7 +192,7 @@ def search(
                     plan = next_fastest(
                         options, losses, now, excluded=tried, rules=rules, pairs=pairs
                     )
-        if plan is None and best is not None and doubtful and round_ < max_rounds:
+        if plan is None and best is not None and _only_once(attempts, best, dense_ms):
             plan = reckoned(attempts[best].plan, now)
         if plan is None:
             break

@@ -144,14 +144,22 @@ def test_a_plan_that_measured_far_from_predicted_is_measured_again_against_what_
     assert outcome.best == 1
 
 
-def test_the_last_round_is_for_the_plan_in_doubt_rather_than_for_a_better_one():
-    """a alone would lose less, and with the table corrected it is predicted to meet."""
-    device = Device(SAVINGS, efficiency=2.0)
+def test_a_second_look_is_no_round():
+    outcome = loop(Device({**SAVINGS, "a": 2.0}), "0.9x", max_rounds=1)
 
-    outcome = loop(device, "0.8x", max_rounds=2)
+    assert [a.plan.options for a in outcome.attempts] == [("a",), ("a",)]
 
-    assert device.tried == [frozenset("ab")] * 2
-    assert outcome.best == 1
+
+def test_a_plan_that_fails_the_second_look_after_the_last_round_leaves_the_fastest():
+    class Lucky(Device):
+        def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt:
+            self.savings = {**SAVINGS, "a": 0.5 if self.tried else 2.0}
+            return super().attempt(plan, goals)
+
+    outcome = loop(Lucky(SAVINGS), "0.9x", max_rounds=1)
+
+    assert [len(a.plan.options) for a in outcome.attempts[:3]] == [1, 1, 4]
+    assert set(outcome.chosen.plan.options) == set(IDS)
 
 
 def test_a_plan_that_met_only_once_is_not_believed():
