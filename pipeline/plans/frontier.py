@@ -146,7 +146,7 @@ def measured_frontier(
 
 
 def _outruns(plan: Plan, attempts: Sequence[Attempt], limits: Sequence[Limit]) -> bool:
-    """Whether it is predicted faster somewhere than whatever less than the whole was measured."""
+    """Whether it is predicted faster, on some target, than every measured plan that removes any."""
     return any(
         plan.predicted_ms[limit.target]
         < (1 - SURPRISE)
