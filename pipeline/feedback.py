@@ -158,20 +158,13 @@ def search(
 
     Where none is predicted to meet, and after `max_rounds`, the fastest is tried, like any other.
     """
-    as_measured = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
     attempts: list[Attempt] = []
     best: int | None = None
     dense_ms = {table.target: table.dense.value for table in tables}
 
-    def limits() -> list[Limit]:
-        plans = [frozenset(one.plan.options) for one in attempts]
-        return [
-            corrected(first, table, plans, [one.measured[index].ratio for one in attempts])
-            for index, (first, table) in enumerate(zip(as_measured, tables, strict=True))
-        ]
-
     while True:
-        now, tried = limits(), [frozenset(a.plan.options) for a in attempts]
+        now = limits_after(tables, goals, attempts)
+        tried = [frozenset(a.plan.options) for a in attempts]
         rounds = len(set(tried))  # a second look at a plan is none
         plan = None
         if rounds < max_rounds:
@@ -261,6 +254,19 @@ def limit_of(table: LatencyTable, goal: Goal) -> Limit:
     dense_ms = table.dense.value
     differences = {id_: estimate.value for id_, estimate in table.differences.items()}
     return Limit(goal.target.name, dense_ms, differences, goal.budget.limit_ms(dense_ms))
+
+
+def limits_after(
+    tables: Sequence[LatencyTable], goals: Sequence[Goal], attempts: Sequence[Attempt]
+) -> list[Limit]:
+    """The tables within the budgets, corrected by what whole plans measured."""
+    plans = [frozenset(one.plan.options) for one in attempts]
+    return [
+        corrected(
+            limit_of(table, goal), table, plans, [one.measured[index].ratio for one in attempts]
+        )
+        for index, (table, goal) in enumerate(zip(tables, goals, strict=True))
+    ]
 
 
 def out_of_reach(made: Attempt, goals: Sequence[Goal]) -> str:

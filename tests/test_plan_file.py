@@ -19,7 +19,7 @@ def found(make_network) -> Map:
 @pytest.mark.parametrize(
     ("targets", "budgets", "message"),
     [
-        (["x86-cpu"], [], "1 targets and 0 budgets"),
+        (["x86-cpu"], [], "1 targets and 0 budgets.*--frontier needs a --target, but no --budget"),
         ([], [], "0 targets"),
         (["x86-cpu", "x86-cpu"], ["1x", "2x"], "given twice"),
         (["x86-cpu"], ["fast"], "not a time"),

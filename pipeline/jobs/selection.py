@@ -19,7 +19,7 @@ from pipeline.mapping import Map, Option
 from pipeline.planning import LatencyTable, Plan, fastest
 from pipeline.plans.caps import Rules
 from pipeline.plans.demands import rules_of, unpinned
-from pipeline.plans.frontier import dominated, keeps_everything, measure_all, spread
+from pipeline.plans.frontier import dominated, keeps_everything, measured_frontier
 from pipeline.plans.interactions import Pair
 from pipeline.plans.latency_table import tabulate
 from pipeline.plans.workbench import Bench
@@ -152,7 +152,8 @@ class _Recorded:
 
     def attempt(self, plan: Plan, goals: Sequence[Goal]) -> Attempt:
         key = {**self.key, "plan": list(plan.options)}
-        return self.job.record("point", key, Attempt, lambda: self.bench.attempt(plan, goals))
+        made = self.job.record("point", key, Attempt, lambda: self.bench.attempt(plan, goals))
+        return replace(made, plan=plan)  # another recipe may have predicted otherwise for it
 
 
 def frontier(
@@ -169,22 +170,31 @@ def frontier(
     """The recipe's number of plans from dense to fastest, measured; none if it asks for none."""
     if job.recipe.plan.frontier is None:
         return ()
-    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
     key = {
         "tables": [asdict(table) for table in tables],
         "budgets": [goal.budget.text for goal in goals],
         "targets": [measured_on(goal.target) for goal in goals],
     }
+    as_it_is = {table.target: table.dense.value for table in tables}
 
     def keep() -> Attempt:
         measured = [bench.keep(goal.target).measured for goal in goals]
-        return judged(keeps_everything({x.target: x.dense_ms for x in limits}), measured, goals)
+        return judged(keeps_everything(as_it_is), measured, goals)
 
     kept = job.record("kept", key, Attempt, keep)
-    count = job.recipe.plan.frontier
-    plans = spread(options, losses, limits, count, rules=rules, pairs=pairs)
-    device = _Recorded(job, bench, key)
-    return measure_all(device, plans, goals, [kept, *known], lambda a: _tell(job, a, goals))
+    return measured_frontier(
+        _Recorded(job, bench, key),
+        options,
+        losses,
+        tables,
+        goals,
+        job.recipe.plan.frontier,
+        known=[kept, *known],
+        say=job.reporter.say,
+        on_attempt=lambda attempt: _tell(job, attempt, goals),
+        rules=rules,
+        pairs=pairs,
+    )
 
 
 @dataclass(frozen=True, slots=True)

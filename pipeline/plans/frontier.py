@@ -1,4 +1,4 @@
-"""Several plans from one latency table: from the network as it is to the fastest one.
+"""Several plans from one latency table: from the network as it is to the fastest one, measured.
 
 With dense latency t_k, that of the fastest plan f_k and a share 0 <= s <= 1 of the way between
 them, a plan of the frontier is the one of least loss within
@@ -8,6 +8,12 @@ them, a plan of the frontier is the one of least loss within
 and of several the fastest: least loss first, then least time within that loss. First the shares
 are spread evenly. Budgets between two neighbouring plans give one plan twice; what is missing then
 comes from the widest gap that still holds another one.
+
+Savings measured one by one do not add up, and most is added up in the fastest plan: it may be
+predicted below zero. So the table is corrected by what whole plans measured before the frontier is
+spread over it. Where a plan of the frontier is predicted faster, by more than `SURPRISE`, than any
+that was measured, the fastest such plan is measured first, the table corrected and the frontier
+spread again. No prediction is then an extrapolation by more than that.
 """
 
 from __future__ import annotations
@@ -16,9 +22,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from pipeline.feedback import Attempt, Device, Goal
+from pipeline.feedback import SURPRISE, Attempt, Device, Goal, limits_after
 from pipeline.mapping import Option
-from pipeline.planning import NO_PAIRS, Limit, Plan, fastest, solve
+from pipeline.planning import NO_PAIRS, LatencyTable, Limit, Plan, fastest, solve
 from pipeline.plans.caps import FREE, Rules
 from pipeline.plans.ties import quickest
 
@@ -98,23 +104,62 @@ def _fill(
             plans[_key(new)] = new
 
 
-def measure_all(
+def measured_frontier(
     device: Device,
-    plans: Sequence[Plan],
+    options: Sequence[Option],
+    losses: Mapping[str, float],
+    tables: Sequence[LatencyTable],
     goals: Sequence[Goal],
+    count: int,
+    *,
     known: Sequence[Attempt],
+    say: Callable[[str], None],
     on_attempt: Callable[[Attempt], None],
+    rules: Rules = FREE,
+    pairs: Mapping[tuple[str, str], float] = NO_PAIRS,
 ) -> tuple[Attempt, ...]:
-    """Every plan measured whole; one that is among the `known` was already."""
-    measured = {_key(attempt.plan): attempt for attempt in known}
-    found = []
-    for plan in plans:
-        if _key(plan) in measured:
-            found.append(replace(measured[_key(plan)], plan=plan))
-        else:
-            found.append(device.attempt(plan, goals))
-            on_attempt(found[-1])
-    return tuple(found)
+    """`spread` over the corrected tables, every plan measured whole.
+
+    `known` were measured before and are not again: the network as it is and what was tried. Each
+    prediction is that of the tables which the frontier was spread over, a known plan's too.
+    """
+    attempts = list(known)
+
+    def measure(plan: Plan) -> Attempt:
+        made = device.attempt(plan, goals)
+        on_attempt(made)
+        return made
+
+    while True:
+        limits = limits_after(tables, goals, attempts)
+        plans = spread(options, losses, limits, count, rules=rules, pairs=pairs)
+        measured = {_key(attempt.plan): attempt for attempt in attempts}
+        new = [plan for plan in plans if _key(plan) not in measured]
+        bold = [plan for plan in new if _outruns(plan, attempts, limits)]
+        if not bold:
+            break
+        say("measuring the fastest plan first: it says how far savings add up")
+        attempts.append(measure(bold[-1]))
+    say(f"frontier of {len(plans)} plans")
+    measured |= {_key(plan): measure(plan) for plan in new}
+    return tuple(replace(measured[_key(plan)], plan=plan) for plan in plans)
+
+
+def _outruns(plan: Plan, attempts: Sequence[Attempt], limits: Sequence[Limit]) -> bool:
+    """Whether it is predicted faster, on some target, than every measured plan that removes any."""
+    return any(
+        plan.predicted_ms[limit.target]
+        < (1 - SURPRISE)
+        * min(
+            (
+                limit.dense_ms * one.measured[index].ratio.value
+                for one in attempts
+                if _key(one.plan)
+            ),
+            default=float("inf"),
+        )
+        for index, limit in enumerate(limits)
+    )
 
 
 def dominated(attempts: Sequence[Attempt]) -> tuple[bool, ...]:

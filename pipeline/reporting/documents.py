@@ -203,6 +203,8 @@ class FrontierRow:
 
     Fewer bits than fp32 add to the loss what they cost by convention.
     `dominated`: another one is predicted to lose no more and measured no slower on any target.
+    `predicted_ms`: of the latency tables as corrected before the frontier was made, by the plans
+    that were tried for a budget and by the fastest. For those plans it is a look back.
     `prediction_error`: predicted over measured, both relative to dense beside them, minus one.
     """
 

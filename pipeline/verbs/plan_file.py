@@ -156,7 +156,7 @@ def goals_of(
     if not targets or not (without or len(targets) == len(budgets)):
         raise InputError(
             f"{len(targets)} targets and {len(budgets)} budgets: give every --target its --budget, "
-            "in the same order"
+            "in the same order; --frontier needs a --target, but no --budget"
         )
     repeated = sorted({name for name in targets if list(targets).count(name) > 1})
     if repeated:

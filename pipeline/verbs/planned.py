@@ -22,7 +22,7 @@ from pipeline.mapping import MAX_KERNEL, Option, load_model, map_model
 from pipeline.planning import Plan
 from pipeline.plans.caps import Rules
 from pipeline.plans.demands import NO_DEMANDS, Demands, rules_of, unpinned
-from pipeline.plans.frontier import keeps_everything, measure_all, spread
+from pipeline.plans.frontier import keeps_everything, measured_frontier
 from pipeline.plans.infeasible import blame
 from pipeline.plans.latency_table import tabulate
 from pipeline.plans.resumed import Parts, Resumed, job_of, saying_what_is_kept
@@ -202,13 +202,19 @@ def find(
     for one in made:
         reporter.say(f"latency table of {one.target}: {one.summary}")
     tables = tuple(one.table for one in made)
-    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
 
     def between(known: Sequence[Attempt]) -> tuple[Attempt, ...]:
-        plans = spread(options, losses, limits, frontier, rules=rules)
-        reporter.say(f"frontier of {len(plans)} plans")
-        return measure_all(
-            device, plans, goals, known, lambda a: _tell(a, reporter, verdicts=False)
+        return measured_frontier(
+            device,
+            options,
+            losses,
+            tables,
+            goals,
+            frontier,
+            known=known,
+            say=reporter.say,
+            on_attempt=lambda a: _tell(a, reporter, verdicts=False),
+            rules=rules,
         )
 
     if all(kept.meets) and unruled:
@@ -234,6 +240,7 @@ def find(
         return Found(dense, made, done.attempts, predicted, chosen, (), points)
     assert done.nearest is not None, "without a best plan another came nearest"
     nearest = done.attempts[done.nearest]
+    limits = [limit_of(table, goal) for table, goal in zip(tables, goals, strict=True)]
     reasons = (out_of_reach(nearest, goals), blame(options, limits, rules))
     reasons = tuple(reason for reason in reasons if reason)
     return Found(dense, made, done.attempts, predicted, nearest, reasons, points)
