@@ -118,7 +118,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
     lines += [
         "",
         "All times are relative to the dense network measured beside the plan; `interval` is that",
-        "of the measured ratio. `rounds` counts networks that were built and measured, second looks",
+        "of the measured ratio. `rounds` counts networks built and measured, second looks",
         "at a plan that measured far from its prediction included. `by FLOPs` is the plan of the",
         "same solver with MACs in place of time, measured the same way.",
         "",
