@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from loopback_sshd import NEEDED, NULL, LoopbackSshd
+from loopback_sshd import NEEDED, NULL, LoopbackSshd, free_port
 
 from profiles.reach import unreachable
 from profiles.target import Target
@@ -26,14 +26,14 @@ def test_a_device_that_lets_us_in_is_reached_and_nothing_stays_there(there):
 
 
 @NEEDED
-@pytest.mark.usefixtures("there")
-def test_each_that_does_not_says_why_and_the_others_are_asked_all_the_same():
-    silent = replace(NULL, name="silent", host="no-such-host.invalid")
+def test_each_that_does_not_says_why_and_the_others_are_asked_all_the_same(there):
+    off = f"Host off\n  HostName 127.0.0.1\n  Port {free_port()}\n"
+    there.config.write_text(there.config.read_text() + off)
 
-    reasons = unreachable([silent, NULL])
+    reasons = unreachable([replace(NULL, name="off", host="off"), NULL])
 
-    assert list(reasons) == ["silent"]
-    assert "give the target file's `host` a name" in reasons["silent"]
+    assert list(reasons) == ["off"]
+    assert "start sshd on it" in reasons["off"]
 
 
 @NEEDED
