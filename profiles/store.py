@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -94,17 +94,20 @@ class Store:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.connection = sqlite3.connect(
-                folder / "registry.sqlite", timeout=BUSY_S, isolation_level=None
-            )
-            self._keep_a_log()
-            self._migrate()
-        except (OSError, sqlite3.Error) as e:
-            raise InputError(
-                f"the registry {folder} cannot be opened ({e}): set ${ENVIRONMENT}"
-            ) from e
+        with ExitStack() as refused:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self.connection = sqlite3.connect(
+                    folder / "registry.sqlite", timeout=BUSY_S, isolation_level=None
+                )
+                refused.callback(self.close)
+                self._keep_a_log()
+                self._migrate()
+            except (OSError, sqlite3.Error) as e:
+                raise InputError(
+                    f"the registry {folder} cannot be opened ({e}): set ${ENVIRONMENT}"
+                ) from e
+            refused.pop_all()
 
     def close(self) -> None:
         self.connection.close()
@@ -238,7 +241,6 @@ class Store:
     def _migrate(self) -> None:
         version = self._version()
         if version > len(MIGRATIONS):
-            self.close()
             raise InputError(
                 f"the registry {self.folder} has version {version}, this shoal knows "
                 f"{len(MIGRATIONS)}: use the newer shoal, or another ${ENVIRONMENT}"

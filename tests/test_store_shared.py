@@ -62,13 +62,20 @@ def test_a_new_registry_that_another_is_just_making_is_waited_for(tmp_path):
 
 
 def test_a_registry_that_stays_locked_is_refused_after_a_while(tmp_path, monkeypatch):
-    monkeypatch.setattr("profiles.store.BUSY_S", 0.1)
-    other = sqlite3.connect(tmp_path / "registry.sqlite", isolation_level=None)
+    """And closed again: Python 3.13 warns of a connection that is left open."""
+    opened, connect = [], sqlite3.connect
+    other = connect(tmp_path / "registry.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr("profiles.store.BUSY_S", 0.1)
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, **k: opened.append(connect(*a, **k)) or opened[0]
+    )
 
     with pytest.raises(InputError, match="database is locked"):
         Store(tmp_path)
 
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        opened[0].execute("SELECT 1")
     other.close()
 
 
